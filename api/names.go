@@ -1,0 +1,49 @@
+package api
+
+import "k8s.io/apimachinery/pkg/runtime/schema"
+
+// Group and Version name the API group of Skerry's own kinds.
+const (
+	Group   = "fleet.skerry.dev"
+	Version = "v1alpha1"
+)
+
+// SchemeGroupVersion is the group and version of the kinds in this package.
+var SchemeGroupVersion = schema.GroupVersion{Group: Group, Version: Version}
+
+// Annotations on pods.
+const (
+	// AnnotationReplaces holds the UID of the pod that this one was started to replace (start before stop). Such a pod
+	// is not counted as a replica while the pod it names lives and is not being deleted.
+	AnnotationReplaces = "skerry.dev/replaces"
+	// AnnotationSingleton set to "true" asks that the pod never runs twice at once.
+	AnnotationSingleton = "skerry.dev/singleton"
+	// AnnotationStopAfter is how long a cut-off node keeps the pod running, as a Go duration. Empty means for ever.
+	AnnotationStopAfter = "skerry.dev/stop-after"
+	// AnnotationReconcile names who wins when a cut-off node returns: best, original, replacement or longest-running.
+	AnnotationReconcile = "skerry.dev/reconcile"
+	// AnnotationPinned set to "true" keeps the rebalancer's hands off the pod.
+	AnnotationPinned = "skerry.dev/pinned"
+	// AnnotationPlacement holds why the scheduler chose the pod's node, one sentence for people.
+	AnnotationPlacement = "skerry.dev/placement"
+)
+
+// Node object metadata.
+const (
+	// AnnotationNodeAddress is the address other nodes route to for this node's pods.
+	AnnotationNodeAddress = "skerry.dev/address"
+	// AnnotationSealKey is the node's public curve key (nkeys "X..."), to which secrets for it are sealed.
+	AnnotationSealKey = "skerry.dev/seal-key"
+)
+
+// Controllers and components as they appear in events and status.
+const (
+	ComponentScheduler   = "skerry-scheduler"
+	ComponentController  = "skerry-controller"
+	ComponentAgent       = "skerry-agent"
+	ComponentCoordinator = "skerry-coordinator"
+)
+
+// RegistryHost is the name under which image references address the coordinator's own registry. Nodes reach it over
+// their NATS connection, so it needs no DNS entry and no open port.
+const RegistryHost = "registry.skerry"

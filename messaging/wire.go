@@ -17,8 +17,8 @@ type Heartbeat struct {
 
 // Load is a node's live usage.
 type Load struct {
-	CPUMillis        int64 `json:"cpuMillis"`        // CPU in use, thousandths of a core
-	MemoryBytes      int64 `json:"memoryBytes"`      // memory in use: total minus available
+	CPUMillis        int64 `json:"cpuMillis"`   // CPU in use, thousandths of a core
+	MemoryBytes      int64 `json:"memoryBytes"` // memory in use: total minus available
 	MemoryTotalBytes int64 `json:"memoryTotalBytes"`
 	DiskBytes        int64 `json:"diskBytes"` // used on the file system of the state folder
 	DiskTotalBytes   int64 `json:"diskTotalBytes"`
@@ -45,6 +45,8 @@ type Assignment struct {
 	Pod        []byte                       `json:"pod"`                  // v1.Pod in protobuf, no envelope
 	ConfigMaps map[string]map[string][]byte `json:"configMaps,omitempty"` // name -> key -> value, what the pod refers to
 	Secrets    map[string]map[string][]byte `json:"secrets,omitempty"`    // as ConfigMaps; every value sealed to the node
+	SealedBy   string                       `json:"sealedBy,omitempty"`   // public curve key (nkeys "X...") that sealed them
+	Digest     string                       `json:"digest"`               // keyed hash of the content before sealing: equal means unchanged
 }
 
 // ServiceTable is what every node's proxy renders (JSON, signed, at AssignKey(Broadcast, ServicesPart)).

@@ -5,65 +5,45 @@ package controller
 import (
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-
-	"skerry.dev/skerry/api"
-	"skerry.dev/skerry/messaging"
 )
-
-// Snapshot is the whole state at one revision. Its objects are shared: a plan copies what it wants to change.
-// Every slice is sorted by namespace and name.
-type Snapshot struct {
-	Revision       uint64
-	Namespaces     []*corev1.Namespace
-	Nodes          []*corev1.Node
-	Pods           []*corev1.Pod
-	Services       []*corev1.Service
-	EndpointSlices []*discoveryv1.EndpointSlice
-	Deployments    []*appsv1.Deployment
-	ReplicaSets    []*appsv1.ReplicaSet
-	Moves          []*api.MovePlan
-
-	// Liveness is what the fleet's heartbeat table says, by node name. A node without an entry was not heard of since
-	// this coordinator started and counts as heard at Started.
-	Liveness map[string]Liveness
-	Started  time.Time
-}
-
-// Liveness is when a node was last heard, on the coordinator's clock, and the load it reported.
-type Liveness struct {
-	Heard time.Time
-	Boot  string
-	Load  messaging.Load
-}
 
 // Verb is what to do with an object.
 type Verb string
 
-// The verbs of a Change. Status writes only status; Delete is a graceful delete when Grace is not nil and positive.
+// The verbs of a Change.
 const (
+	// Create makes the object. A Pod that carries spec.nodeName is created already bound: its PodScheduled condition is
+	// kept. An existing object of the same name makes the change void.
 	Create Verb = "create"
+	// Update writes everything but status.
 	Update Verb = "update"
+	// Status writes status only.
 	Status Verb = "status"
+	// Bind is for a Pod: it writes spec.nodeName, annotations and the PodScheduled condition at once, which Update may not.
+	Bind Verb = "bind"
+	// Finalize is for a Namespace: it writes spec.finalizers, which Update may not.
+	Finalize Verb = "finalize"
+	// Delete removes the object, gracefully where its kind and Grace say so.
 	Delete Verb = "delete"
 )
 
-// Change is one write that a plan asks for. Object carries kind, namespace and name; for Update and Status its
-// resourceVersion is the precondition, for Delete its UID (and its resourceVersion, when set). A change whose
-// precondition fails is dropped: the next plan sees why.
+// Change is one write that a plan asks for. The Go type of Object says its kind, its metadata namespace and name; for
+// Update, Status, Bind and Finalize its resourceVersion is the precondition, for Delete its UID (and its resourceVersion
+// when set). A change whose precondition fails is dropped: the next plan sees why.
 type Change struct {
-	Verb   Verb
-	Object runtime.Object
-	Grace  *int64 // Delete only: seconds, nil for the object's own default
-	Event  *Event // recorded when the write succeeded, or alone when Verb is empty
+	Verb        Verb
+	Object      runtime.Object
+	Grace       *int64                     // Delete only: seconds, nil for the object's own default
+	Propagation metav1.DeletionPropagation // Delete only: empty for the kind's default
+	Events      []Event                    // recorded when the write succeeded, or alone when Verb is empty
 }
 
-// Event is what to tell people about Regarding.
+// Event is what to tell people about Regarding. Its UID may be empty when it regards the object that the same Change
+// creates.
 type Event struct {
 	Regarding corev1.ObjectReference
 	Type      string // corev1.EventTypeNormal or EventTypeWarning
@@ -76,6 +56,13 @@ type Event struct {
 // Wake is when the plan wants to be asked again though nothing changed; zero means not.
 type Plan func(s *Snapshot, now time.Time) (changes []Change, wake time.Time)
 
+// Controller is a plan with its name and what it looks at.
+type Controller struct {
+	Name  string
+	Reads Kinds // the plan is skipped while none of these changed, its last changes are done and its wake is not due
+	Plan  Plan
+}
+
 // Reference makes the owner reference of a controller.
 func Reference(owner metav1.Object, apiVersion, kind string) metav1.OwnerReference {
 	yes := true
@@ -84,6 +71,14 @@ func Reference(owner metav1.Object, apiVersion, kind string) metav1.OwnerReferen
 
 // OwnedBy reports whether uid is o's controller.
 func OwnedBy(o metav1.Object, uid types.UID) bool {
-	ref := metav1.GetControllerOf(o)
+	ref := metav1.GetControllerOfNoCopy(o)
 	return ref != nil && ref.UID == uid
+}
+
+// Sooner returns the earlier of two wake times, where zero means never.
+func Sooner(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
 }

@@ -1,0 +1,156 @@
+package controller
+
+import (
+	"iter"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"skerry.dev/skerry/api"
+	"skerry.dev/skerry/messaging"
+)
+
+// Object is any API object.
+type Object interface {
+	metav1.Object
+	runtime.Object
+}
+
+// Snapshot is the whole state at one revision. Its objects are shared: a plan copies what it wants to change.
+// Every slice is sorted by namespace and name. A source that hands out the same slice while its content is unchanged
+// spares the plans that read only such slices.
+type Snapshot struct {
+	Revision       uint64
+	Namespaces     []*corev1.Namespace
+	Nodes          []*corev1.Node
+	Pods           []*corev1.Pod
+	Services       []*corev1.Service
+	Endpoints      []*corev1.Endpoints //nolint:staticcheck // still what old clients read
+	EndpointSlices []*discoveryv1.EndpointSlice
+	Deployments    []*appsv1.Deployment
+	ReplicaSets    []*appsv1.ReplicaSet
+	Moves          []*api.MovePlan
+
+	// Others holds the objects of every other served kind. A kind that is not a key is unknown: nothing is concluded
+	// from the absence of its objects.
+	Others map[schema.GroupKind][]Object
+
+	// Liveness is what the fleet's heartbeat table says, by node name. A node without an entry was not heard of since
+	// this coordinator started and counts as heard at Started.
+	Liveness map[string]Liveness
+	Started  time.Time
+}
+
+// Liveness is when a node was last heard, on the coordinator's clock, and the load it reported.
+type Liveness struct {
+	Heard time.Time
+	Boot  string
+	Load  messaging.Load
+}
+
+// Kinds is a set of the snapshot's parts.
+type Kinds uint16
+
+// The parts of a snapshot. A change of Liveness alone never wakes a plan: the source signals when a silent node is heard
+// again, and plans that wait for silence say when they want to wake.
+const (
+	Namespaces Kinds = 1 << iota
+	Nodes
+	Pods
+	Services
+	Endpoints
+	EndpointSlices
+	Deployments
+	ReplicaSets
+	Moves
+	Others
+	Everything Kinds = 1<<iota - 1
+)
+
+// Kinds of the objects in a snapshot's own slices.
+var (
+	NamespaceKind     = schema.GroupKind{Kind: "Namespace"}
+	NodeKind          = schema.GroupKind{Kind: "Node"}
+	PodKind           = schema.GroupKind{Kind: "Pod"}
+	ServiceKind       = schema.GroupKind{Kind: "Service"}
+	EndpointsKind     = schema.GroupKind{Kind: "Endpoints"}
+	EndpointSliceKind = schema.GroupKind{Group: discoveryv1.GroupName, Kind: "EndpointSlice"}
+	DeploymentKind    = schema.GroupKind{Group: appsv1.GroupName, Kind: "Deployment"}
+	ReplicaSetKind    = schema.GroupKind{Group: appsv1.GroupName, Kind: "ReplicaSet"}
+	MovePlanKind      = schema.GroupKind{Group: api.Group, Kind: "MovePlan"}
+)
+
+// All yields every object of the snapshot with its kind, kinds of Others in no order.
+func (s *Snapshot) All() iter.Seq2[schema.GroupKind, Object] {
+	return func(yield func(schema.GroupKind, Object) bool) {
+		_ = each(NamespaceKind, s.Namespaces, yield) && each(NodeKind, s.Nodes, yield) && each(PodKind, s.Pods, yield) &&
+			each(ServiceKind, s.Services, yield) && each(EndpointsKind, s.Endpoints, yield) &&
+			each(EndpointSliceKind, s.EndpointSlices, yield) && each(DeploymentKind, s.Deployments, yield) &&
+			each(ReplicaSetKind, s.ReplicaSets, yield) && each(MovePlanKind, s.Moves, yield) && s.others(yield)
+	}
+}
+
+func (s *Snapshot) others(yield func(schema.GroupKind, Object) bool) bool {
+	for kind, objects := range s.Others {
+		if !each(kind, objects, yield) {
+			return false
+		}
+	}
+	return true
+}
+
+func each[T Object](kind schema.GroupKind, objects []T, yield func(schema.GroupKind, Object) bool) bool {
+	for _, o := range objects {
+		if !yield(kind, o) {
+			return false
+		}
+	}
+	return true
+}
+
+// Knows reports whether the snapshot lists every object of the kind.
+func (s *Snapshot) Knows(kind schema.GroupKind) bool {
+	switch kind {
+	case NamespaceKind, NodeKind, PodKind, ServiceKind, EndpointsKind, EndpointSliceKind, DeploymentKind, ReplicaSetKind, MovePlanKind:
+		return true
+	}
+	_, known := s.Others[kind]
+	return known
+}
+
+// Changed returns the parts that differ from an older snapshot; nil differs in everything. Slices are compared by
+// identity, so a source that copies makes every part changed, never the reverse.
+func (s *Snapshot) Changed(old *Snapshot) Kinds {
+	if old == nil {
+		return Everything
+	}
+	return differ(Namespaces, s.Namespaces, old.Namespaces) | differ(Nodes, s.Nodes, old.Nodes) | differ(Pods, s.Pods, old.Pods) |
+		differ(Services, s.Services, old.Services) | differ(Endpoints, s.Endpoints, old.Endpoints) |
+		differ(EndpointSlices, s.EndpointSlices, old.EndpointSlices) | differ(Deployments, s.Deployments, old.Deployments) |
+		differ(ReplicaSets, s.ReplicaSets, old.ReplicaSets) | differ(Moves, s.Moves, old.Moves) | s.differOthers(old)
+}
+
+func (s *Snapshot) differOthers(old *Snapshot) Kinds {
+	if len(s.Others) != len(old.Others) {
+		return Others
+	}
+	for kind, objects := range s.Others {
+		before, known := old.Others[kind]
+		if !known || differ(Others, objects, before) != 0 {
+			return Others
+		}
+	}
+	return 0
+}
+
+func differ[T any](part Kinds, a, b []T) Kinds {
+	if len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) {
+		return 0
+	}
+	return part
+}

@@ -96,6 +96,15 @@ const (
 // PodPart is the part of AssignKey for one pod.
 func PodPart(uid string) string { return "pod." + Token(uid) }
 
+// ParsePodPart undoes PodPart.
+func ParsePodPart(part string) (uid string, err error) {
+	token, ok := strings.CutPrefix(part, "pod.")
+	if !ok {
+		return "", fmt.Errorf("assign part %q is no pod's", part)
+	}
+	return ParseToken(token)
+}
+
 // UpSubject is where a node's reports go: kind is "pod", "node", "inventory" or "event", id the pod's UID or a reason.
 func UpSubject(node, kind, id string) string {
 	return root + "up." + Token(node) + "." + kind + "." + Token(id)

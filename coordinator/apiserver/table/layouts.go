@@ -1,0 +1,34 @@
+package table
+
+import (
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"skerry.dev/skerry/api"
+)
+
+// layouts is the table of all kinds with columns of their own.
+var layouts = map[schema.GroupKind]Layout{
+	{Kind: "Pod"}:                                           podLayout,
+	{Kind: "Node"}:                                          nodeLayout,
+	{Kind: "Namespace"}:                                     namespaceLayout,
+	{Kind: "ConfigMap"}:                                     configMapLayout,
+	{Kind: "Secret"}:                                        secretLayout,
+	{Kind: "Event"}:                                         eventLayout,
+	{Kind: "Service"}:                                       serviceLayout,
+	{Kind: "Endpoints"}:                                     endpointsLayout,
+	{Group: "apps", Kind: "Deployment"}:                     deploymentLayout,
+	{Group: "apps", Kind: "ReplicaSet"}:                     replicaSetLayout,
+	{Group: "apps", Kind: "StatefulSet"}:                    statefulSetLayout,
+	{Group: "apps", Kind: "DaemonSet"}:                      daemonSetLayout,
+	{Group: "batch", Kind: "Job"}:                           jobLayout,
+	{Group: "batch", Kind: "CronJob"}:                       cronJobLayout,
+	{Group: "autoscaling", Kind: "HorizontalPodAutoscaler"}: autoscalerLayout,
+	{Group: "coordination.k8s.io", Kind: "Lease"}:           leaseLayout,
+	{Group: "discovery.k8s.io", Kind: "EndpointSlice"}:      endpointSliceLayout,
+	{Group: "policy", Kind: "PodDisruptionBudget"}:          disruptionBudgetLayout,
+	{Group: "scheduling.k8s.io", Kind: "PriorityClass"}:     priorityClassLayout,
+	{Group: api.Group, Kind: "NodeInventory"}:               nodeInventoryLayout,
+	{Group: api.Group, Kind: "MovePlan"}:                    movePlanLayout,
+	{Group: api.Group, Kind: "EnrolmentToken"}:              enrolmentTokenLayout,
+	{Group: api.Group, Kind: "NodeCredential"}:              nodeCredentialLayout,
+}

@@ -57,8 +57,8 @@ type Config struct {
 	Epoch   uint64
 	// DigestKey keys the digests that tell an unchanged assignment from a changed one; it must survive restarts.
 	DigestKey []byte
-	// Applied says which manifest and service table a node's last heartbeat named; zeros when it was not heard.
-	Applied func(node string) (manifest, services uint64)
+	// Applied says which manifest and service table a node's last heartbeat named; heard is false when there was none.
+	Applied func(node string) (manifest, services uint64, heard bool)
 	// Resync asks a node to read its keys again.
 	Resync func(node string)
 	Log    *slog.Logger
@@ -146,8 +146,8 @@ func (p *Publisher) Run(ctx context.Context) error {
 func (p *Publisher) nudge() {
 	behind := map[string]bool{}
 	for name, h := range p.nodes {
-		manifest, services := p.Applied(name)
-		if manifest == 0 || (manifest >= h.revision && services >= p.services.revision) {
+		manifest, services, heard := p.Applied(name)
+		if !heard || (manifest >= h.revision && services >= p.services.revision) {
 			continue
 		}
 		behind[name] = true

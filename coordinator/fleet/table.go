@@ -47,13 +47,13 @@ func (t *Table) Liveness() map[string]controller.Liveness {
 	return out
 }
 
-// Applied returns the KV_assign sequences of the manifest and of the service table that the node said it holds; zeros
-// when it was never heard.
-func (t *Table) Applied(node string) (manifest, services uint64) {
+// Applied returns the KV_assign sequences of the manifest and of the service table that the node said it holds. heard is
+// false when this process never heard the node.
+func (t *Table) Applied(node string) (manifest, services uint64, heard bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	b := t.beats[node]
-	return b.manifest, b.services
+	b, heard := t.beats[node]
+	return b.manifest, b.services, heard
 }
 
 // Nodes returns the names of the nodes ever heard by this process.

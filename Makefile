@@ -1,0 +1,85 @@
+# Skerry. `make help` lists the targets; README.md tells the story.
+
+SHELL    := /bin/bash
+BIN      := bin
+CACHE    := .cache
+TOOLS    := $(CACHE)/bin
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  := -s -w -X skerry.dev/skerry/api.BuildVersion=$(VERSION)
+STATIC   := -tags netgo,osusergo -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static"'
+GOBUILD  := go build -trimpath
+TESTTIME ?= 30m
+K8S      := 1.37.2
+KUBEVER  := k8s.io/component-base/version
+ROOT     := $(abspath .)
+
+export PATH := $(ROOT)/$(TOOLS):$(ROOT)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build the four binaries into bin/
+	$(GOBUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/skerry ./cmd/skerry
+	CGO_ENABLED=0 $(GOBUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/skerry-coordinator ./cmd/skerry-coordinator
+	CGO_ENABLED=0 $(GOBUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/skerry-agent ./cmd/skerry-agent
+	CGO_ENABLED=1 $(GOBUILD) $(STATIC) -o $(BIN)/skerry-keeper ./cmd/skerry-keeper
+
+cross: ## build the agent for amd64, arm64 and armv7
+	for t in amd64: arm64: arm:7; do \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$${t%%:*} GOARM=$${t##*:} $(GOBUILD) -ldflags '$(LDFLAGS)' \
+	    -o $(BIN)/skerry-agent-$${t%%:*} ./cmd/skerry-agent || exit 1; done; ls -l $(BIN)/skerry-agent-*
+
+demo: deps build $(TOOLS)/kubectl ## run the main job on three nodes on this machine
+	go run ./tests/demo
+
+deps: ## install the Debian packages that demo and tests need, if they are missing
+	@tests/deps
+
+tools: $(TOOLS)/kubectl $(TOOLS)/nats $(TOOLS)/crane ## build the outside programs that tests drive Skerry with
+
+test: deps build tools ## every test: unit, contract, simulation, end to end
+	go test -timeout $(TESTTIME) ./...
+
+race: ## the pure packages and the simulation under the race detector
+	CGO_ENABLED=1 go test -race -short -timeout $(TESTTIME) ./api/... ./messaging/... ./coordinator/... ./packaging/... ./hwprobe/... ./edgeagent/pod/... ./edgeagent/uplink/... ./edgeagent/checkpoint/... ./tests/sim/...
+
+sim: ## the cluster simulation only
+	go test -count=1 ./tests/sim/...
+
+e2e: deps build tools ## the end-to-end tests only
+	go test -count=1 -timeout $(TESTTIME) ./tests/e2e/...
+
+soak: deps build tools ## ten minutes of random kill -9 and power cuts
+	go run ./tests/soak
+
+FUZZTIME ?= 20s
+fuzz: ## every fuzz target for FUZZTIME each
+	@tests/fuzz $(FUZZTIME)
+
+bench: deps build ## measure beside the peers and rewrite docs/benchmarks.md
+	go run ./tests/bench -write docs/benchmarks.md
+
+lint: ## golangci-lint, pinned in tests/tools/lint
+	go -C tests/tools/lint build -o $(ROOT)/$(TOOLS)/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	golangci-lint run ./...
+
+check: lint test ## what a change must pass
+
+generate: ## rewrite generated code
+	go generate ./...
+
+$(TOOLS)/kubectl: tests/tools/kubectl/go.mod
+	go -C tests/tools/kubectl build -trimpath -o $(ROOT)/$@ -ldflags "-s -w -X $(KUBEVER).gitVersion=v$(K8S) -X $(KUBEVER).gitMajor=1 -X $(KUBEVER).gitMinor=37 -X $(KUBEVER).gitTreeState=clean -X $(KUBEVER).gitCommit=none -X $(KUBEVER).buildDate=1970-01-01T00:00:00Z" k8s.io/kubernetes/cmd/kubectl
+
+$(TOOLS)/nats: tests/tools/nats/go.mod
+	go -C tests/tools/nats build -trimpath -ldflags '-s -w' -o $(ROOT)/$@ github.com/nats-io/natscli/nats
+
+$(TOOLS)/crane: tests/tools/crane/go.mod
+	go -C tests/tools/crane build -trimpath -ldflags '-s -w' -o $(ROOT)/$@ github.com/google/go-containerregistry/cmd/crane
+
+clean: ## remove what was built (not the Go caches)
+	rm -rf $(BIN) $(CACHE) tests/artifacts
+
+.PHONY: help build cross demo deps tools test race sim e2e soak fuzz bench lint check generate clean

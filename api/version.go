@@ -1,0 +1,4 @@
+package api
+
+// BuildVersion is the version of the binary, set by the linker; "dev" when it was not.
+var BuildVersion = "dev"

@@ -7,33 +7,46 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"skerry.dev/skerry/coordinator/resource"
+	"skerry.dev/skerry/messaging/store"
 )
 
-// Reset takes a complete set: what it lacks was deleted, what differs was changed.
-func (v *View) Reset(entries []Entry, revision uint64) {
+// take brings one update of the store into the view.
+func (v *View) take(u store.Update) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if u.Complete {
+		v.reset(u.Entries, u.Cursor.Revision)
+	} else {
+		v.apply(u.Entries)
+	}
+	v.advance(u.Cursor.Revision)
+	return nil
+}
+
+// reset takes a complete set: what it lacks was deleted, what differs was changed. A set that ends before the view's own
+// revision is of another life of the store, where equal revisions mean nothing.
+func (v *View) reset(entries []store.Entry, revision uint64) {
 	rewound := revision < v.revision
 	present := map[*table]map[key]bool{}
-	for _, e := range sorted(entries) {
-		if t := v.put(e, rewound); t != nil {
-			if present[t] == nil {
-				present[t] = map[key]bool{}
-			}
-			present[t][e.key()] = true
+	for _, e := range byRevision(entries) {
+		t := v.tableOf(e)
+		if t == nil || !v.put(t, e, rewound) {
+			continue
 		}
+		if present[t] == nil {
+			present[t] = map[key]bool{}
+		}
+		present[t][keyOf(e)] = true
 	}
 	for _, t := range v.tables {
 		v.sweep(t, present[t], revision)
 		t.ring.forget(revision)
 	}
-	v.advance(revision)
 }
 
-// sorted puts the entries in the order of their revisions, so that events are too.
-func sorted(entries []Entry) []Entry {
+func byRevision(entries []store.Entry) []store.Entry {
 	entries = slices.Clone(entries)
-	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Revision, b.Revision) })
+	slices.SortFunc(entries, func(a, b store.Entry) int { return cmp.Compare(a.Revision, b.Revision) })
 	return entries
 }
 
@@ -46,61 +59,58 @@ func (v *View) sweep(t *table, present map[key]bool, revision uint64) {
 	}
 }
 
-// Apply takes changes in order. One that is not newer than what is held is a repetition and changes nothing.
-func (v *View) Apply(changes []Entry) {
-	if len(changes) == 0 {
-		return
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	last := v.revision
+func (v *View) apply(changes []store.Entry) {
 	for _, e := range changes {
-		last = max(last, e.Revision)
-		if !e.Deleted {
-			v.put(e, false)
-		} else if t := v.tables[resource.ForStoreKind(e.Kind)]; t != nil {
-			v.drop(t, e.key(), e.Revision)
+		t := v.tableOf(e)
+		switch {
+		case t == nil:
+		case e.Deleted:
+			v.drop(t, keyOf(e), e.Revision)
+		default:
+			v.put(t, e, false)
 		}
 	}
-	v.advance(last)
 }
 
-// put stores one entry and returns its table; nil when its kind is not served. An entry that cannot be decoded is
-// reported and counts as not there, so one bad value hides itself only.
-func (v *View) put(e Entry, rewound bool) *table {
+// tableOf is nil, and says so, when the entry's kind is not served: another version of the coordinator wrote it.
+func (v *View) tableOf(e store.Entry) *table {
 	t := v.tables[resource.ForStoreKind(e.Kind)]
 	if t == nil {
 		v.log.Warn("stored kind not served", "kind", e.Kind, "namespace", e.Namespace, "name", e.Name)
-		return nil
 	}
-	if have := t.items[e.key()]; have != nil && (have.Revision == e.Revision && !rewound || have.Revision > e.Revision && !rewound) {
-		return t
-	}
-	item, err := e.item(t.res)
-	if err != nil {
-		v.log.Error("stored object unreadable", "kind", e.Kind, "namespace", e.Namespace, "name", e.Name, "revision", e.Revision, "err", err)
-		return nil
-	}
-	old := t.put(item)
-	event := Event{Type: watch.Added, Item: item, Previous: old}
-	if old != nil {
-		event.Type = watch.Modified
-	}
-	t.publish(event)
 	return t
 }
 
+// put stores one entry; one that is not newer than what is held is a repetition and changes nothing. It reports whether
+// the object is there now: a value that cannot be read is reported and counts as absent, so it hides itself only.
+func (v *View) put(t *table, e store.Entry, rewound bool) bool {
+	if have := t.items[keyOf(e)]; have != nil && have.Revision >= e.Revision && !rewound {
+		return true
+	}
+	item, err := decode(t.res, e)
+	if err != nil {
+		v.log.Error("stored object unreadable", "kind", e.Kind, "namespace", e.Namespace, "name", e.Name, "revision", e.Revision, "err", err)
+		v.drop(t, keyOf(e), e.Revision)
+		return false
+	}
+	event := Event{Type: watch.Added, Item: item, Previous: t.put(item)}
+	if event.Previous != nil {
+		event.Type = watch.Modified
+	}
+	t.publish(event)
+	return true
+}
+
 func (v *View) drop(t *table, k key, revision uint64) {
-	have := t.items[k]
+	have := t.drop(k)
 	if have == nil {
 		return
 	}
 	gone, err := have.deleted(revision)
-	if err != nil {
+	if err != nil { // cannot be: it had metadata when it came
 		v.log.Error("deleted object unreadable", "kind", t.res.Plural, "namespace", k.namespace, "name", k.name, "err", err)
 		gone = have
 	}
-	t.drop(k)
 	t.publish(Event{Type: watch.Deleted, Item: gone, Previous: have})
 }
 

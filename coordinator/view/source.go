@@ -4,41 +4,42 @@ import (
 	"context"
 
 	"skerry.dev/skerry/coordinator/resource"
+	"skerry.dev/skerry/messaging/store"
 )
 
-// Source is where objects come from: the store, or what stands for it.
+// Source is where objects come from: a store.Store, or what stands for it in tests.
 type Source interface {
-	// Follow calls Reset with the complete set, then Apply with each change in order of revision; Reset again whenever
-	// changes were missed or the store was made anew. It calls from one goroutine, returns nil when ctx ends, and an
-	// error only when trying again would not help.
-	Follow(ctx context.Context, to Sink) error
+	Watch(ctx context.Context, o store.WatchOptions, handle func(store.Update) error) error
 }
 
-// Sink takes what a Source has.
-type Sink interface {
-	// Reset replaces everything. Revision is that of the store when the set was complete.
-	Reset(entries []Entry, revision uint64)
-	// Apply takes changes; they may not be empty.
-	Apply(changes []Entry)
-}
+func keyOf(e store.Entry) key { return key{e.Namespace, e.Name} }
 
-// Entry is one key of the store. Value is not changed afterwards by either side.
-type Entry struct {
-	Kind      string // as resource.StoreKind
-	Namespace string // empty for cluster-scoped kinds
-	Name      string
-	Value     []byte // as resource.Encode made it; nil when Deleted
-	Revision  uint64
-	Deleted   bool // never in a Reset
-}
-
-func (e Entry) key() key { return key{e.Namespace, e.Name} }
-
-// item decodes an entry.
-func (e Entry) item(res *resource.Resource) (*Item, error) {
+// decode makes an item of a live entry.
+func decode(res *resource.Resource, e store.Entry) (*Item, error) {
 	obj, err := resource.Decode(e.Value)
 	if err != nil {
 		return nil, err
 	}
-	return NewItem(res, obj, e.Revision)
+	if have := resource.ForObject(obj); have != res {
+		return nil, &kindError{key: e.Key, have: have}
+	}
+	i, err := NewItem(res, obj, e.Revision)
+	if err != nil {
+		return nil, err
+	}
+	if i.key() != keyOf(e) {
+		return nil, &kindError{key: e.Key, have: res, name: i.key()}
+	}
+	return i, nil
+}
+
+// kindError is a value that does not belong under its key.
+type kindError struct {
+	key  store.Key
+	have *resource.Resource
+	name key
+}
+
+func (e *kindError) Error() string {
+	return "value of " + e.key.Kind + " " + e.key.Namespace + "/" + e.key.Name + " is a " + e.have.GVK.Kind + " " + e.name.namespace + "/" + e.name.name
 }

@@ -17,6 +17,7 @@ import (
 
 	"skerry.dev/skerry/coordinator/controller"
 	"skerry.dev/skerry/coordinator/resource"
+	"skerry.dev/skerry/messaging/store"
 )
 
 // ErrExpired means that a watch cannot go on from where it was: the changes since are not kept any more, or the revision
@@ -71,10 +72,10 @@ func New(src Source, log *slog.Logger, options ...Option) *View {
 	return v
 }
 
-// Run feeds the view until ctx ends or the source gives up for good, and returns why.
+// Run feeds the view until ctx ends, which is no error, or the source gives up for good.
 func (v *View) Run(ctx context.Context) error {
-	if err := v.src.Follow(ctx, v); err != nil {
-		return fmt.Errorf("follow the store: %w", err)
+	if err := v.src.Watch(ctx, store.WatchOptions{}, v.take); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("watch the store: %w", err)
 	}
 	return nil
 }
@@ -160,8 +161,6 @@ func (v *View) table(res *resource.Resource) *table {
 	}
 	return v.tables[res]
 }
-
-var _ Sink = (*View)(nil)
 
 // Snapshot gathers the state for the controllers at one revision, together with what the fleet knows of its nodes.
 // Slices of kinds that did not change since the last call are the same slices.

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/messaging"
@@ -44,6 +45,10 @@ type Snapshot struct {
 	// this coordinator started and counts as heard at Started.
 	Liveness map[string]Liveness
 	Started  time.Time
+
+	// Refused says, by UID of a controller, why the last create on its behalf was refused; a create that succeeds clears
+	// it. The shell keeps it.
+	Refused map[types.UID]string
 }
 
 // Liveness is when a node was last heard, on the coordinator's clock, and the load it reported.

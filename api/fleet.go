@@ -24,10 +24,12 @@ type EnrolmentTokenSpec struct {
 	Node       string      `json:"node,omitempty"` // when set, only a node of this name may use it
 }
 
-// EnrolmentTokenStatus says who used the token. A used token cannot be used again.
+// EnrolmentTokenStatus says who used the token. A used token cannot be used again, but by the same key: a node whose
+// enrolment was cut off tries once more.
 type EnrolmentTokenStatus struct {
-	UsedBy string       `json:"usedBy,omitempty"`
-	UsedAt *metav1.Time `json:"usedAt,omitempty"`
+	UsedBy    string       `json:"usedBy,omitempty"`
+	PublicKey string       `json:"publicKey,omitempty"` // of the node, "U..."
+	UsedAt    *metav1.Time `json:"usedAt,omitempty"`
 }
 
 // EnrolmentTokenList is a list of tokens.

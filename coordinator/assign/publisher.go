@@ -32,13 +32,13 @@ type State interface {
 type Keys interface {
 	Put(ctx context.Context, node, part string, data []byte, signature string) (revision uint64, err error)
 	Delete(ctx context.Context, node, part string) error
-	// All calls fn for every key that the stream holds.
-	All(ctx context.Context, fn func(node, part string, data []byte, revision uint64) error) error
+	// List returns every part of a node, or of all nodes when node is empty.
+	List(ctx context.Context, node string) ([]messaging.Assigned, error)
 }
 
 // Signer signs what nodes act on.
 type Signer interface {
-	Sign(subject string, data []byte) string
+	Sign(subject string, data []byte) (string, error)
 }
 
 // Sealer seals a secret to a node's public curve key and names its own.
@@ -147,7 +147,7 @@ func (p *Publisher) nudge() {
 	behind := map[string]bool{}
 	for name, h := range p.nodes {
 		manifest, services, heard := p.Applied(name)
-		if !heard || (manifest >= h.revision && services >= p.services.revision) {
+		if !heard || (manifest == h.revision && services == p.services.revision) {
 			continue
 		}
 		behind[name] = true
@@ -160,41 +160,41 @@ func (p *Publisher) nudge() {
 }
 
 func (p *Publisher) load(ctx context.Context) error {
-	err := p.Keys.All(ctx, func(node, part string, data []byte, revision uint64) error {
-		if err := p.loadKey(node, part, data, revision); err != nil {
-			// What cannot be read is written anew; it is derived.
-			p.Log.Warn("assignment unreadable, will be rewritten", "node", node, "part", part, "err", err)
-		}
-		return nil
-	})
+	keys, err := p.Keys.List(ctx, "")
 	if err != nil {
 		return fmt.Errorf("read assignments: %w", err)
+	}
+	for _, key := range keys {
+		if err := p.loadKey(key); err != nil {
+			// What cannot be read is written anew; it is derived.
+			p.Log.Warn("assignment unreadable, will be rewritten", "node", key.Node, "part", key.Part, "err", err)
+		}
 	}
 	return nil
 }
 
-func (p *Publisher) loadKey(node, part string, data []byte, revision uint64) error {
-	if node == messaging.Broadcast {
-		return p.loadTable(data, revision)
+func (p *Publisher) loadKey(key messaging.Assigned) error {
+	if key.Node == messaging.Broadcast {
+		return p.loadTable(key.Data, key.Revision)
 	}
-	h := p.node(node)
-	if part == messaging.ManifestPart {
+	h := p.node(key.Node)
+	if key.Part == messaging.ManifestPart {
 		var m messaging.Manifest
-		if err := json.Unmarshal(data, &m); err != nil {
+		if err := json.Unmarshal(key.Data, &m); err != nil {
 			return err
 		}
-		h.epoch, h.generation, h.revision, h.manifest = m.Epoch, m.Generation, revision, m.Pods
+		h.epoch, h.generation, h.revision, h.manifest = m.Epoch, m.Generation, key.Revision, m.Pods
 		return nil
 	}
-	uid, err := messaging.ParsePodPart(part)
+	uid, err := messaging.ParsePodPart(key.Part)
 	if err != nil {
 		return err
 	}
 	var a messaging.Assignment
-	if err := json.Unmarshal(data, &a); err != nil {
+	if err := json.Unmarshal(key.Data, &a); err != nil {
 		return err
 	}
-	h.pods[types.UID(uid)] = &heldPod{digest: a.Digest, revision: revision}
+	h.pods[types.UID(uid)] = &heldPod{digest: a.Digest, revision: key.Revision}
 	return nil
 }
 
@@ -323,7 +323,11 @@ func (p *Publisher) put(ctx context.Context, node, part string, v any) (uint64, 
 	if err != nil {
 		return 0, fmt.Errorf("encode %s of %s: %w", part, node, err)
 	}
-	revision, err := p.Keys.Put(ctx, node, part, data, p.Signer.Sign(messaging.AssignKey(node, part), data))
+	signature, err := p.Signer.Sign(messaging.AssignKey(node, part), data)
+	if err != nil {
+		return 0, err
+	}
+	revision, err := p.Keys.Put(ctx, node, part, data, signature)
 	if err != nil {
 		return 0, fmt.Errorf("write %s of %s: %w", part, node, err)
 	}

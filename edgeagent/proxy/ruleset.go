@@ -1,0 +1,241 @@
+package proxy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"skerry.dev/skerry/messaging"
+)
+
+// Settings are the facts about this node that rules depend on.
+type Settings struct {
+	NodeAddress netip.Addr   // this node's own address, an IPv4 address
+	PodCIDR     netip.Prefix // addresses of this node's pods; zero when none was allocated yet
+	// Masquerade gives pods the node's address when they talk to anything outside the cluster. Without it the network
+	// around the node must have routes back to pod addresses.
+	Masquerade bool
+}
+
+// Ruleset is everything that the kernel should hold, in a form that can be compared.
+type Ruleset struct {
+	Settings
+
+	ServiceCIDR    netip.Prefix
+	ClusterPodCIDR netip.Prefix
+	Services       map[Key]Pick
+	Slots          map[Slot]netip.AddrPort
+	Hairpins       map[netip.Addr]struct{} // endpoints on this node that a client might share an address with
+}
+
+// Key is the address of one service port.
+type Key struct {
+	Addr     netip.Addr
+	Protocol uint8 // IPPROTO_TCP or IPPROTO_UDP
+	Port     uint16
+}
+
+// Slot is one place of a service port at which an endpoint stands.
+type Slot struct {
+	Key
+	Index uint32
+}
+
+// Pick says how a service port chooses among its slots. It names a chain.
+type Pick struct {
+	Slots    uint32 // at least 1
+	Affinity bool   // by the client's address instead of at random
+}
+
+// Chain is the name of the chain that picks so.
+func (p Pick) Chain() string {
+	if p.Affinity {
+		return fmt.Sprintf("stick-%d", p.Slots)
+	}
+	return fmt.Sprintf("pick-%d", p.Slots)
+}
+
+// Picks returns the distinct ways to pick that are in use, sorted.
+func (r Ruleset) Picks() []Pick {
+	seen := map[Pick]struct{}{}
+	for _, p := range r.Services {
+		seen[p] = struct{}{}
+	}
+	return sortedKeys(seen, func(a, b Pick) int {
+		return cmp.Or(strings.Compare(a.Chain()[:4], b.Chain()[:4]), cmp.Compare(a.Slots, b.Slots))
+	})
+}
+
+// Render turns the cluster's service table into this node's ruleset. A bad entry is left out and reported in the error,
+// which joins one error per entry; the ruleset is complete but for those. Only a table without usable address ranges
+// gives no ruleset: then the result is the zero Ruleset, whose ServiceCIDR is not valid.
+func Render(table messaging.ServiceTable, s Settings) (Ruleset, error) {
+	services, err := parseIPv4Prefix("service", table.ServiceCIDR)
+	if err != nil {
+		return Ruleset{}, err
+	}
+	pods, err := parseIPv4Prefix("pod", table.PodCIDR)
+	if err != nil {
+		return Ruleset{}, err
+	}
+	r := Ruleset{
+		Settings: s, ServiceCIDR: services, ClusterPodCIDR: pods,
+		Services: map[Key]Pick{}, Slots: map[Slot]netip.AddrPort{}, Hairpins: map[netip.Addr]struct{}{},
+	}
+	var problems []error
+	for _, port := range table.Services {
+		if err := r.add(port); err != nil {
+			problems = append(problems, fmt.Errorf("service %s/%s port %d/%s: %w",
+				port.Namespace, port.Name, port.Port, port.Protocol, err))
+		}
+	}
+	return r, errors.Join(problems...)
+}
+
+// add takes in one service port. Bad endpoints are left out and reported; the others serve.
+func (r *Ruleset) add(port messaging.ServicePort) error {
+	if port.ClusterIP == "" || port.ClusterIP == "None" {
+		return nil // headless: DNS alone serves it
+	}
+	key, err := r.key(port)
+	if err != nil {
+		return err
+	}
+	endpoints, err := parseEndpoints(port.Endpoints, r.ServiceCIDR)
+	if len(endpoints) == 0 {
+		return err // no endpoint: no entry, and connections are refused
+	}
+	slots := endpoints
+	if port.Affinity {
+		slots = rendezvous(endpoints)
+	}
+	r.Services[key] = Pick{Slots: uint32(len(slots)), Affinity: port.Affinity}
+	for i, endpoint := range slots {
+		r.Slots[Slot{key, uint32(i)}] = endpoint
+	}
+	for _, endpoint := range endpoints {
+		if r.PodCIDR.IsValid() && r.PodCIDR.Contains(endpoint.Addr()) {
+			r.Hairpins[endpoint.Addr()] = struct{}{}
+		}
+	}
+	return err
+}
+
+func (r *Ruleset) key(port messaging.ServicePort) (Key, error) {
+	addr, err := netip.ParseAddr(port.ClusterIP)
+	if err != nil {
+		return Key{}, fmt.Errorf("cluster IP: %w", err)
+	}
+	if !r.ServiceCIDR.Contains(addr) {
+		return Key{}, fmt.Errorf("cluster IP %s is outside the service range %s", addr, r.ServiceCIDR)
+	}
+	if port.Port == 0 {
+		return Key{}, errors.New("port is 0")
+	}
+	key := Key{Addr: addr, Port: port.Port}
+	switch port.Protocol {
+	case "TCP", "":
+		key.Protocol = unix.IPPROTO_TCP
+	case "UDP":
+		key.Protocol = unix.IPPROTO_UDP
+	default:
+		return Key{}, errors.New("protocol is neither TCP nor UDP")
+	}
+	if _, taken := r.Services[key]; taken {
+		return Key{}, fmt.Errorf("%s is taken by another service", netip.AddrPortFrom(addr, port.Port))
+	}
+	return key, nil
+}
+
+// parseEndpoints returns the usable endpoints, sorted and without doubles. An endpoint that is itself a service address
+// would be a loop.
+func parseEndpoints(texts []string, services netip.Prefix) ([]netip.AddrPort, error) {
+	var endpoints []netip.AddrPort
+	var problems []error
+	for _, text := range texts {
+		endpoint, err := netip.ParseAddrPort(text)
+		switch {
+		case err != nil:
+			problems = append(problems, fmt.Errorf("endpoint %q: %w", text, err))
+		case !endpoint.Addr().Is4() || !endpoint.Addr().IsGlobalUnicast() || endpoint.Port() == 0:
+			problems = append(problems, fmt.Errorf("endpoint %s: want an IPv4 unicast address and a port", text))
+		case services.Contains(endpoint.Addr()):
+			problems = append(problems, fmt.Errorf("endpoint %s is a service address", text))
+		default:
+			endpoints = append(endpoints, endpoint)
+		}
+	}
+	slices.SortFunc(endpoints, netip.AddrPort.Compare)
+	return slices.Compact(endpoints), errors.Join(problems...)
+}
+
+// minAffinitySlots keeps the share of each of a few endpoints near even.
+const minAffinitySlots = 256
+
+// rendezvous gives each slot to the endpoint with the highest hash of (slot, endpoint): Thaler and Ravishankar, "A
+// name-based mapping scheme for rendezvous", 1996. The number of slots is a power of two that changes rarely.
+func rendezvous(endpoints []netip.AddrPort) []netip.AddrPort {
+	count := minAffinitySlots
+	for count < 16*len(endpoints) {
+		count *= 2
+	}
+	slots := make([]netip.AddrPort, count)
+	for i := range slots {
+		slots[i] = slices.MaxFunc(endpoints, func(a, b netip.AddrPort) int {
+			return cmp.Compare(weight(uint32(i), a), weight(uint32(i), b))
+		})
+	}
+	return slots
+}
+
+func weight(slot uint32, endpoint netip.AddrPort) uint64 {
+	h := fnv.New64a()
+	addr := endpoint.Addr().As4()
+	_, _ = h.Write([]byte{ // a hash.Hash never fails
+		byte(slot >> 8), byte(slot), addr[0], addr[1], addr[2], addr[3], byte(endpoint.Port() >> 8), byte(endpoint.Port()),
+	})
+	return mix(h.Sum64())
+}
+
+// mix is the finaliser of MurmurHash3: FNV alone leaves the high bits, which decide here, poorly mixed for short input.
+func mix(x uint64) uint64 {
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	return x ^ x>>33
+}
+
+func parseIPv4Prefix(what, text string) (netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%s range of the service table: %w", what, err)
+	}
+	if !prefix.Addr().Is4() || prefix.Bits() == 0 {
+		return netip.Prefix{}, fmt.Errorf("%s range of the service table: %s is not an IPv4 network", what, prefix)
+	}
+	return prefix.Masked(), nil
+}
+
+func sortedKeys[K comparable, V any](m map[K]V, compare func(a, b K) int) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, compare)
+	return keys
+}
+
+func compareKeys(a, b Key) int {
+	return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
+}
+
+func compareSlots(a, b Slot) int {
+	return cmp.Or(compareKeys(a.Key, b.Key), cmp.Compare(a.Index, b.Index))
+}

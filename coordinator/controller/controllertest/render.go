@@ -109,12 +109,14 @@ func flatten(path string, v any, into map[string]string) {
 		for i, x := range v {
 			flatten(fmt.Sprintf("%s[%s]", path, label(x, i)), x, into)
 		}
+	case string:
+		into[path] = v
 	default:
 		text, err := json.Marshal(v)
 		if err != nil {
 			panic(err)
 		}
-		into[path] = strings.Trim(string(text), `"`)
+		into[path] = string(text)
 	}
 }
 

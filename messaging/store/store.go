@@ -8,39 +8,47 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"skerry.dev/skerry/messaging"
 )
 
-// Errors of the store. Each is the only one in its chain.
+// Errors of the store, for errors.Is.
 var (
 	ErrNotFound = errors.New("object not found")
 	ErrExists   = errors.New("object exists")
 	ErrConflict = errors.New("object has changed")
 	// ErrExpired means that a watch cannot resume from a cursor: list again.
 	ErrExpired = errors.New("revision is too old, or of another stream")
-	// ErrUnavailable means that the store did not answer or refused; nothing was written.
+	// ErrUnavailable means that the store did not answer, or refused; nothing was written.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrTooLarge means that the object does not fit a message; nothing was written.
+	ErrTooLarge = errors.New("object is too large")
 	// ErrUnknownOutcome means that a write may or may not have happened, now or later: read the object to learn it.
 	ErrUnknownOutcome = errors.New("outcome of the write is unknown")
 	// ErrDeposed means that another coordinator has opened a newer epoch: this one must stop writing for good.
 	ErrDeposed = errors.New("a newer coordinator has taken over")
 )
 
-// Key names an object. Kind is the resource with its group, as in "pods" or "deployments.apps"; Namespace is empty for
-// cluster-scoped objects.
-type Key struct{ Kind, Namespace, Name string }
-
-// Entry is one object at one revision.
-type Entry struct {
-	Key
-	Value    []byte    // nil when deleted
-	Revision uint64    // sequence in the stream
-	Deleted  bool      // this revision is the deletion
-	Time     time.Time // when the server stored it
-}
+const (
+	// history is how many revisions of an object the stream keeps. More than one lets a watcher that resumes see what it
+	// missed, and lets a writer find its own write after another has followed it.
+	history          = 8
+	defaultMarkerTTL = 24 * time.Hour
+	// maxInFlight bounds writes that wait for the server. Beyond some hundred a server that syncs each write only makes
+	// later ones wait longer.
+	maxInFlight = 256
+	// attemptTime is how long one publication waits for its answer before the outcome is looked up.
+	attemptTime = 5 * time.Second
+	// writeTime bounds a write whose context has no deadline.
+	writeTime = 15 * time.Second
+)
 
 // Options configure the stream.
 type Options struct {
@@ -52,65 +60,77 @@ type Options struct {
 }
 
 // Store is safe for concurrent use.
-type Store struct{}
+type Store struct {
+	js        jetstream.JetStream
+	nc        *nats.Conn
+	api       string // prefix of JetStream requests
+	log       *slog.Logger
+	markerTTL time.Duration
+	inFlight  chan struct{} // maxInFlight slots
+	fence     fence
+}
 
 // Open creates the stream, or opens it and brings its configuration up to date. It refuses a stream that it cannot make
-// fit, naming what differs.
+// fit, with the server's words for what differs.
 func Open(ctx context.Context, js jetstream.JetStream, o Options) (*Store, error) {
-	return nil, ErrUnavailable
+	if o.MarkerTTL == 0 {
+		o.MarkerTTL = defaultMarkerTTL
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	own, err := ownJetStream(js)
+	if err != nil {
+		return nil, fmt.Errorf("open stream %s: %w", messaging.StreamState, err)
+	}
+	if _, err := own.CreateOrUpdateStream(ctx, streamConfig(o)); err != nil {
+		return nil, fmt.Errorf("open stream %s: %w", messaging.StreamState, err)
+	}
+	return &Store{
+		js: own, nc: own.Conn(), api: apiPrefix(own.Options()), log: o.Logger, markerTTL: o.MarkerTTL,
+		inFlight: make(chan struct{}, maxInFlight),
+	}, nil
 }
 
-// Get reads an object from the stream's leader. It returns an ErrNotFound for a missing or deleted object.
-func (s *Store) Get(ctx context.Context, key Key) (Entry, error) { return Entry{}, ErrUnavailable }
-
-// Create writes an object that does not exist, and returns its revision; ErrExists otherwise.
-func (s *Store) Create(ctx context.Context, key Key, value []byte) (uint64, error) {
-	return 0, ErrUnavailable
+// ownJetStream has its own limits on publications in flight, which the caller's knows nothing of.
+func ownJetStream(js jetstream.JetStream) (jetstream.JetStream, error) {
+	opts := []jetstream.JetStreamOpt{
+		jetstream.WithPublishAsyncMaxPending(2 * maxInFlight), // room for futures that wait for their time-out
+		jetstream.WithPublishAsyncTimeout(attemptTime),
+	}
+	return jetstream.NewWithAPIPrefix(js.Conn(), apiPrefix(js.Options()), opts...)
 }
 
-// Update replaces the object at revision and returns the new revision; ErrConflict if it is not at that revision or gone.
-func (s *Store) Update(ctx context.Context, key Key, value []byte, revision uint64) (uint64, error) {
-	return 0, ErrUnavailable
+// apiPrefix is where JetStream listens: at home, in another domain, or imported from another account.
+func apiPrefix(o jetstream.JetStreamOptions) string {
+	switch {
+	case o.Domain != "":
+		return "$JS." + o.Domain + ".API."
+	case o.APIPrefix != "":
+		return strings.TrimSuffix(o.APIPrefix, ".") + "."
+	default:
+		return jetstream.DefaultAPIPrefix
+	}
 }
 
-// Delete removes the object at revision and returns the revision of the deletion; ErrConflict as Update.
-func (s *Store) Delete(ctx context.Context, key Key, revision uint64) (uint64, error) {
-	return 0, ErrUnavailable
+func streamConfig(o Options) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              messaging.StreamState,
+		Description:       "Skerry objects; the key-value bucket \"state\"",
+		Subjects:          []string{subjectPrefix + ">"},
+		MaxMsgsPerSubject: history,
+		MaxConsumers:      -1,
+		MaxMsgs:           -1,
+		MaxBytes:          -1,
+		Discard:           jetstream.DiscardNew, // never drop an object to make room for another
+		Storage:           o.Storage,
+		Replicas:          max(o.Replicas, 1),
+		DenyDelete:        true,
+		AllowRollup:       true, // a deletion removes the revisions before it
+		AllowDirect:       true, // the nats CLI's kv commands read by it
+		AllowMsgTTL:       true, // deletions fade
+		// A deletion's TTL is raised to this by the server.
+		SubjectDeleteMarkerTTL: o.MarkerTTL,
+		AllowAtomicPublish:     true,
+	}
 }
-
-// OpenEpoch declares this coordinator the writer and returns its fencing token, which grows with each call by anyone.
-// From then on each write of this store is refused with ErrDeposed once another has opened a newer epoch.
-func (s *Store) OpenEpoch(ctx context.Context, owner string) (uint64, error) {
-	return 0, ErrUnavailable
-}
-
-// Cursor is a place in the stream's history from which a watch can resume.
-type Cursor struct {
-	Revision uint64    // everything up to this revision has been seen; 0 in a zero Cursor
-	Time     time.Time // when that was, by our clock
-	Stream   time.Time // when the stream was created: another one's revisions mean nothing
-}
-
-// Update is what a watch hands over. Entries are in revision order.
-type Update struct {
-	// Complete says that Entries are all live objects there are: whatever else the receiver holds is gone. The first
-	// Update of a watch without a cursor is complete, and so is the first one after each lost connection.
-	Complete bool
-	Entries  []Entry
-	Cursor   Cursor // after these entries
-}
-
-// WatchOptions choose what to watch. The zero value watches everything from a complete set on.
-type WatchOptions struct {
-	Kind string // only this kind; empty for all
-	From Cursor // resume after it; zero for a complete set first
-}
-
-// Watch calls handle for each Update until ctx ends, handle fails (its error is returned as is), or the cursor in From is
-// too old (ErrExpired). Losses of the connection are its own business. handle runs on the calling goroutine.
-func (s *Store) Watch(ctx context.Context, o WatchOptions, handle func(Update) error) error {
-	return ErrUnavailable
-}
-
-// Cursor is the stream's present end, for instance to resume from later.
-func (s *Store) Cursor(ctx context.Context) (Cursor, error) { return Cursor{}, ErrUnavailable }

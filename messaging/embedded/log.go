@@ -1,0 +1,37 @@
+package embedded
+
+import (
+	"fmt"
+	"log/slog"
+)
+
+// serverLog turns the server's lines into records. Its notices are about its own start, which is nobody's concern but a
+// developer's.
+type serverLog struct {
+	log   *slog.Logger
+	fatal chan<- error
+}
+
+func (l serverLog) Noticef(format string, v ...any) {
+	l.log.Debug("nats server", "line", fmt.Sprintf(format, v...))
+}
+func (l serverLog) Debugf(format string, v ...any) {
+	l.log.Debug("nats server", "line", fmt.Sprintf(format, v...))
+}
+func (l serverLog) Tracef(format string, v ...any) {
+	l.log.Debug("nats server", "line", fmt.Sprintf(format, v...))
+}
+func (l serverLog) Warnf(format string, v ...any) {
+	l.log.Warn("nats server", "line", fmt.Sprintf(format, v...))
+}
+func (l serverLog) Errorf(format string, v ...any) {
+	l.log.Error("nats server", "line", fmt.Sprintf(format, v...))
+}
+
+// Fatalf is not logged: Run returns it.
+func (l serverLog) Fatalf(format string, v ...any) {
+	select {
+	case l.fatal <- fmt.Errorf(format, v...):
+	default:
+	}
+}

@@ -1,0 +1,154 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// fence refuses the writes of a coordinator that another one has followed.
+//
+// One coordinator at a time writes the stream, so it knows the stream's last sequence and can demand, besides the
+// object's revision, that nothing at all has been stored since its own last write (Nats-Expected-Last-Sequence). The
+// newer coordinator's first act is to store an epoch: from then on each write of the older one fails, wherever it was
+// delayed. That costs no extra message. Writes stay pipelined: each is sent with the sequence that it will follow if all
+// before it succeed. When one fails, those behind it fail too; then the writer waits until nothing is in flight, reads
+// the last sequence, and only then the epoch. In this order an epoch that is still ours proves that the sequence was
+// read while it was.
+type fence struct {
+	gate sync.RWMutex // read: a write is in flight. write: none is, while the stream is looked at
+
+	order sync.Mutex // held while a write is sent, so that writes leave in the order of their expectations
+	epoch uint64     // 0: no fence
+	tail  uint64     // the stream's last sequence once all in flight has been stored
+	stale bool       // tail is no longer known
+}
+
+func (f *fence) active() bool {
+	f.order.Lock()
+	defer f.order.Unlock()
+	return f.epoch != 0
+}
+
+func (f *fence) fresh() bool {
+	f.order.Lock()
+	defer f.order.Unlock()
+	return !f.stale
+}
+
+func (f *fence) fail() {
+	f.order.Lock()
+	defer f.order.Unlock()
+	f.stale = true
+}
+
+func (f *fence) set(epoch, tail uint64) {
+	f.order.Lock()
+	defer f.order.Unlock()
+	f.epoch, f.tail, f.stale = epoch, tail, false
+}
+
+// OpenEpoch declares this coordinator the writer and returns its fencing token, which grows with each call by anyone.
+// From then on each write of this store is refused with ErrDeposed once another has opened a newer epoch. owner is for
+// people. It waits for the writes that are in flight.
+func (s *Store) OpenEpoch(ctx context.Context, owner string) (uint64, error) {
+	ctx, cancel := withTimeout(ctx, writeTime)
+	defer cancel()
+	value, err := json.Marshal(map[string]any{"owner": owner, "opened": time.Now().UTC()})
+	if err != nil {
+		return 0, fmt.Errorf("open epoch: %w", err)
+	}
+	s.fence.gate.Lock()
+	defer s.fence.gate.Unlock()
+	s.fence.set(0, 0) // the epoch's own write is not fenced
+	for {
+		epoch, err := s.writeEpoch(ctx, value)
+		if errors.Is(err, ErrConflict) { // somebody opens one too: the later one wins
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		s.fence.set(epoch, epoch)
+		return epoch, nil
+	}
+}
+
+func (s *Store) writeEpoch(ctx context.Context, value []byte) (uint64, error) {
+	base := uint64(0)
+	last, err := s.last(ctx, epochSubject)
+	if err == nil {
+		base = last.Sequence
+	} else if !errors.Is(err, ErrNotFound) {
+		return 0, fmt.Errorf("open epoch: %w", err)
+	}
+	return s.write(ctx, makeWrite("open", Key{Kind: "leases", Name: "epoch"}, epochSubject, value, base))
+}
+
+// publishFenced is publish for a coordinator that has opened an epoch.
+func (s *Store) publishFenced(ctx context.Context, w *write) (uint64, outcome, error) {
+	if !s.fence.fresh() {
+		if err := s.refreshTail(ctx); err != nil {
+			return 0, refreshOutcome(err), err
+		}
+	}
+	s.fence.gate.RLock()
+	defer s.fence.gate.RUnlock()
+	future, err := s.sendFenced(w)
+	if err != nil {
+		s.fence.fail()
+		return 0, unsent(err), err
+	}
+	revision, out, err := await(ctx, future)
+	if out != done {
+		s.fence.fail()
+	}
+	return revision, out, err
+}
+
+func (s *Store) sendFenced(w *write) (jetstream.PubAckFuture, error) {
+	s.fence.order.Lock()
+	defer s.fence.order.Unlock()
+	m := w.message()
+	m.Header.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(s.fence.tail, 10))
+	future, err := s.send(m)
+	if err == nil {
+		s.fence.tail++
+	}
+	return future, err
+}
+
+// refreshTail waits until nothing is in flight and learns the last sequence anew. Which is read first matters: see fence.
+func (s *Store) refreshTail(ctx context.Context) error {
+	s.fence.gate.Lock()
+	defer s.fence.gate.Unlock()
+	if s.fence.fresh() {
+		return nil
+	}
+	now, err := s.state(ctx)
+	if err != nil {
+		return err
+	}
+	last, err := s.last(ctx, epochSubject)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if last.Sequence != s.fence.epoch {
+		return fmt.Errorf("%w: epoch %d, ours is %d", ErrDeposed, last.Sequence, s.fence.epoch)
+	}
+	s.fence.set(s.fence.epoch, now.Last)
+	return nil
+}
+
+func refreshOutcome(err error) outcome {
+	if errors.Is(err, ErrDeposed) {
+		return rejected
+	}
+	return open
+}

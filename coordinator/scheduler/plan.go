@@ -1,0 +1,125 @@
+package scheduler
+
+import (
+	"fmt"
+	"maps"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"skerry.dev/skerry/api"
+	"skerry.dev/skerry/coordinator/controller"
+)
+
+// Finish completes a pass of plans: pods that changes creates are given their node before they are written, so that they
+// are created already bound, and pods that wait in the snapshot are bound or told why not. What cannot be placed is
+// created without a node, and says why in the next pass.
+func Finish(s *controller.Snapshot, changes []controller.Change, now time.Time) []controller.Change {
+	in := Input{Nodes: s.Nodes, Now: now}
+	waiting := stored(s, changes, &in)
+	created := fresh(changes, &in)
+	if len(in.Pending) == 0 {
+		return changes
+	}
+	out := append([]controller.Change(nil), changes...)
+	for _, d := range Place(in) {
+		if i, isNew := created[d.Pod]; isNew {
+			out[i] = createBound(out[i], d, now)
+		} else if waiting[d.Pod] {
+			out = append(out, settle(d, now)...)
+		}
+	}
+	return out
+}
+
+// Plan binds the pods that wait in the snapshot, for who has no other changes in hand.
+func Plan(s *controller.Snapshot, now time.Time) ([]controller.Change, time.Time) {
+	return Finish(s, nil, now), time.Time{}
+}
+
+// stored sorts the snapshot's pods into bound and waiting ones, without those that are about to be deleted.
+func stored(s *controller.Snapshot, changes []controller.Change, in *Input) map[*corev1.Pod]bool {
+	leaving := map[string]bool{}
+	for _, c := range changes {
+		if pod, ok := c.Object.(*corev1.Pod); ok && c.Verb == controller.Delete {
+			leaving[pod.Namespace+"/"+pod.Name] = true
+		}
+	}
+	waiting := map[*corev1.Pod]bool{}
+	for _, pod := range s.Pods {
+		switch {
+		case pod.Spec.NodeName != "":
+			in.Bound = append(in.Bound, pod)
+		case Waits(pod) && !leaving[pod.Namespace+"/"+pod.Name]:
+			in.Pending = append(in.Pending, pod)
+			waiting[pod] = true
+		}
+	}
+	return waiting
+}
+
+// fresh finds the pods that changes creates, with their place in it; those that have a node already use it.
+func fresh(changes []controller.Change, in *Input) map[*corev1.Pod]int {
+	created := map[*corev1.Pod]int{}
+	for i, c := range changes {
+		pod, ok := c.Object.(*corev1.Pod)
+		if !ok || c.Verb != controller.Create {
+			continue
+		}
+		if pod.Spec.NodeName != "" {
+			in.Bound = append(in.Bound, pod)
+		} else if Waits(pod) {
+			in.Pending = append(in.Pending, pod)
+			created[pod] = i
+		}
+	}
+	return created
+}
+
+func createBound(c controller.Change, d Decision, now time.Time) controller.Change {
+	if d.Node == "" {
+		return c
+	}
+	pod, event := assign(d, now)
+	c.Object = pod
+	c.Events = append(c.Events[:len(c.Events):len(c.Events)], event)
+	return c
+}
+
+// settle binds the pod, or says why not when that is news.
+func settle(d Decision, now time.Time) []controller.Change {
+	if d.Node != "" {
+		pod, event := assign(d, now)
+		return []controller.Change{{Verb: controller.Bind, Object: pod, Events: []controller.Event{event}}}
+	}
+	pod := d.Pod.DeepCopy()
+	c := corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: d.Message}
+	if !controller.SetPodCondition(&pod.Status, c, now) {
+		return nil
+	}
+	event := controller.Event{
+		Regarding: controller.PodReference(d.Pod), Type: corev1.EventTypeWarning, Reason: "FailedScheduling", Message: d.Message, Component: api.ComponentScheduler,
+	}
+	return []controller.Change{{Verb: controller.Status, Object: pod, Events: []controller.Event{event}}}
+}
+
+func assign(d Decision, now time.Time) (*corev1.Pod, controller.Event) {
+	pod := d.Pod.DeepCopy()
+	pod.Spec.NodeName = d.Node
+	pod.Annotations = maps.Clone(pod.Annotations)
+	if pod.Annotations == nil {
+		pod.Annotations = map[string]string{}
+	}
+	pod.Annotations[api.AnnotationPlacement] = d.Why()
+	controller.SetPodCondition(&pod.Status, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, now)
+	return pod, Scheduled(pod)
+}
+
+// Scheduled is the event for a pod that has got its node.
+func Scheduled(pod *corev1.Pod) controller.Event {
+	return controller.Event{
+		Regarding: controller.PodReference(pod), Type: corev1.EventTypeNormal, Reason: "Scheduled",
+		Message:   fmt.Sprintf("Successfully assigned %s/%s to %s", pod.Namespace, pod.Name, pod.Spec.NodeName),
+		Component: api.ComponentScheduler,
+	}
+}

@@ -61,8 +61,10 @@ type Kernel struct {
 	CgroupVersion string          `json:"cgroupVersion"` // "v1", "v2", "hybrid" or "" when no cgroups are mounted
 	Controllers   []string        `json:"controllers,omitempty"`
 	Filesystems   []string        `json:"filesystems,omitempty"`
-	Features      map[string]bool `json:"features,omitempty"` // e.g. overlay, user-namespaces, seccomp, nftables, pidfd
-	OSImage       string          `json:"osImage,omitempty"`
+	Features      map[string]bool `json:"features,omitempty"`  // e.g. overlay, user-namespaces, seccomp, nftables, pidfd
+	OSImage       string          `json:"osImage,omitempty"`   // for people
+	OSID          string          `json:"osID,omitempty"`      // ID of /etc/os-release: debian
+	OSVersion     string          `json:"osVersion,omitempty"` // VERSION_ID of it: 12
 }
 
 // CPU describes the processors.

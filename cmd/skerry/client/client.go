@@ -1,0 +1,156 @@
+// Package client is how the command line reaches a cluster: it reads a kubeconfig as kubectl does, and speaks JSON to the
+// Kubernetes API behind it. It knows no command.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/spf13/pflag"
+)
+
+// Options are the flags that say which cluster; the same names as kubectl's.
+type Options struct {
+	Kubeconfig string
+	Context    string
+	Namespace  string
+}
+
+// AddFlags adds the options to a command.
+func (o *Options) AddFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig `file`; default is $KUBECONFIG, then ~/.kube/config")
+	flags.StringVar(&o.Context, "context", "", "`name` of the kubeconfig context to use")
+	flags.StringVarP(&o.Namespace, "namespace", "n", "", "`namespace`; default is the context's")
+}
+
+// Client speaks to one API server. It is safe for concurrent use.
+type Client struct {
+	config    *rest.Config
+	http      *http.Client
+	base      *url.URL
+	namespace string
+}
+
+// New reads the kubeconfig. It makes no connection.
+func New(o Options) (*Client, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = o.Kubeconfig
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.Context})
+	config, err := loader.ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		return nil, errors.New("no cluster: give --kubeconfig or set KUBECONFIG (`skerry up` prints the path of its own)")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig: %w", err)
+	}
+	namespace := o.Namespace
+	if namespace == "" {
+		if namespace, _, err = loader.Namespace(); err != nil {
+			return nil, fmt.Errorf("read kubeconfig: %w", err)
+		}
+	}
+	hc, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig: %w", err)
+	}
+	base, _, err := rest.DefaultServerUrlFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig: %w", err)
+	}
+	return &Client{config: config, http: hc, base: base, namespace: namespace}, nil
+}
+
+// Namespace is the one to use when a command is given none.
+func (c *Client) Namespace() string { return c.namespace }
+
+// Host is host:port of the API server.
+func (c *Client) Host() string { return c.base.Host }
+
+// Transport carries requests with the user's credentials to the API server.
+func (c *Client) Transport() http.RoundTripper { return c.http.Transport }
+
+// CAData is the API server's certificate authority in PEM.
+func (c *Client) CAData() []byte { return c.config.CAData }
+
+// Get reads path into out.
+func (c *Client) Get(ctx context.Context, path string, out any) error {
+	return c.do(ctx, http.MethodGet, path, "", nil, out)
+}
+
+// Post creates in at path and reads the answer into out, which may be nil.
+func (c *Client) Post(ctx context.Context, path string, in, out any) error {
+	return c.do(ctx, http.MethodPost, path, "application/json", in, out)
+}
+
+// MergePatch changes the object at path by a JSON merge patch.
+func (c *Client) MergePatch(ctx context.Context, path string, in, out any) error {
+	return c.do(ctx, http.MethodPatch, path, "application/merge-patch+json", in, out)
+}
+
+// Delete deletes the object at path.
+func (c *Client) Delete(ctx context.Context, path string) error {
+	return c.do(ctx, http.MethodDelete, path, "", nil, nil)
+}
+
+// do sends one request. A refusal is the API's own *StatusError; anything else says which server was asked.
+func (c *Client) do(ctx context.Context, method, path, contentType string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("encode request: %w", err)
+		}
+		body = bytes.NewReader(data)
+	}
+	target, err := c.base.Parse(path)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target.String(), body)
+	if err != nil {
+		return err
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	req.Header.Set("Accept", "application/json")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the API server at %s: %w", c.base.Host, err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	if resp.StatusCode >= http.StatusBadRequest {
+		return refusal(resp, data)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(data, out); err != nil {
+		return fmt.Errorf("%s %s: answer unreadable: %w", method, path, err)
+	}
+	return nil
+}
+
+func refusal(resp *http.Response, data []byte) error {
+	var status metav1.Status
+	if err := json.Unmarshal(data, &status); err == nil && status.Kind == "Status" {
+		return &apierrors.StatusError{ErrStatus: status}
+	}
+	return fmt.Errorf("%s %s: %s: %s", resp.Request.Method, resp.Request.URL.Path, resp.Status, strings.TrimSpace(string(data)))
+}

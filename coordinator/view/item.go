@@ -50,8 +50,9 @@ func (i *Item) JSON() ([]byte, error) {
 
 func (i *Item) key() key { return key{i.Meta.GetNamespace(), i.Meta.GetName()} }
 
-// as is the item as res shows it. Only aliases need work, and only the first time.
-func (i *Item) as(res *resource.Resource) *Item {
+// As is the item as res, its own kind or an alias of that, shows it. Only aliases need work, and only the first time; nil
+// stays nil.
+func (i *Item) As(res *resource.Resource) *Item {
 	if i == nil || i.Resource == res {
 		return i
 	}
@@ -76,7 +77,7 @@ func asAll(items []*Item, res *resource.Resource) []*Item {
 	}
 	out := make([]*Item, len(items))
 	for n, i := range items {
-		out[n] = i.as(res)
+		out[n] = i.As(res)
 	}
 	return out
 }

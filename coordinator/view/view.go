@@ -123,7 +123,7 @@ func (v *View) Get(res *resource.Resource, namespace, name string) (*Item, bool)
 	if !ok {
 		return nil, false
 	}
-	return item.as(res), true
+	return item.As(res), true
 }
 
 // List returns the objects of one namespace, or of all when it is empty, sorted by namespace and name, and the revision

@@ -91,7 +91,7 @@ func (w *Watch) choose(events []Event) []Event {
 	kept := events[:0]
 	for _, e := range events {
 		if w.namespace == "" || e.Item.Meta.GetNamespace() == w.namespace {
-			kept = append(kept, Event{e.Type, e.Item.as(w.res), e.Previous.as(w.res)})
+			kept = append(kept, Event{e.Type, e.Item.As(w.res), e.Previous.As(w.res)})
 		}
 	}
 	return kept

@@ -1,0 +1,47 @@
+package objects
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// apiServicePort and apiTargetPort are where pods find the API: the kubernetes Service, and the coordinator behind it.
+const (
+	apiServicePort = 443
+	apiTargetPort  = 6443
+)
+
+// Bootstrap makes what every cluster has: system namespaces and the kubernetes Service on the first address of the
+// service network. It is safe to repeat; what exists stays as it is.
+func (s *Store) Bootstrap(ctx context.Context) error {
+	for _, obj := range s.systemObjects() {
+		_, err := s.Create(ctx, obj, WriteOptions{})
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("create %T %s: %w", obj, metaOf(obj).GetName(), err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) systemObjects() []runtime.Object {
+	var out []runtime.Object
+	for _, name := range systemNamespaces {
+		out = append(out, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
+	}
+	return append(out, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "kubernetes", Namespace: metav1.NamespaceDefault,
+			Labels: map[string]string{"component": "apiserver", "provider": "kubernetes"},
+		},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeClusterIP, ClusterIP: s.services.addr(1).String(),
+			Ports: []corev1.ServicePort{{Name: "https", Protocol: corev1.ProtocolTCP, Port: apiServicePort, TargetPort: intstr.FromInt32(apiTargetPort)}},
+		},
+	})
+}

@@ -1,0 +1,67 @@
+package objects
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"skerry.dev/skerry/api"
+	"skerry.dev/skerry/coordinator/resource"
+)
+
+// The kinds that this package treats by name.
+var (
+	namespaces  = resource.ForObject((*corev1.Namespace)(nil))
+	nodes       = resource.ForObject((*corev1.Node)(nil))
+	pods        = resource.ForObject((*corev1.Pod)(nil))
+	services    = resource.ForObject((*corev1.Service)(nil))
+	deployments = resource.ForObject((*appsv1.Deployment)(nil))
+	replicaSets = resource.ForObject((*appsv1.ReplicaSet)(nil))
+)
+
+// allStrategies binds strategies to kinds. A kind without an entry follows the default rules.
+func (s *Store) allStrategies() map[*resource.Resource]*strategy {
+	core := func(kind string) *resource.Resource {
+		return resource.ForKind(corev1.SchemeGroupVersion.WithKind(kind))
+	}
+	fleet := func(kind string) *resource.Resource {
+		return resource.ForKind(api.SchemeGroupVersion.WithKind(kind))
+	}
+	return map[*resource.Resource]*strategy{
+		namespaces:             namespaceStrategy(),
+		nodes:                  s.nodeStrategy(),
+		pods:                   podStrategy(),
+		services:               s.serviceStrategy(),
+		deployments:            deploymentStrategy(),
+		replicaSets:            replicaSetStrategy(),
+		core("Endpoints"):      {createOnUpdate: true},
+		core("Event"):          {createOnUpdate: true},
+		core("Secret"):         {update: two(keepSecretType)},
+		core("ServiceAccount"): {},
+		resource.ForObject((*discoveryv1.EndpointSlice)(nil)):                                                 endpointSliceStrategy(),
+		resource.ForKind(schema.GroupVersionKind{Group: "coordination.k8s.io", Version: "v1", Kind: "Lease"}): {createOnUpdate: true, needVersion: true},
+		fleet("EnrolmentToken"): tokenStrategy(),
+		fleet("NodeCredential"): credentialStrategy(),
+		fleet("MovePlan"):       moveStrategy(),
+	}
+}
+
+func keepSecretType(secret, old *corev1.Secret) {
+	if secret.Type == "" {
+		secret.Type = old.Type
+	}
+}
+
+func endpointSliceStrategy() *strategy {
+	return &strategy{
+		create: one(func(e *discoveryv1.EndpointSlice) { e.Generation = 1 }),
+		update: two(func(e, old *discoveryv1.EndpointSlice) {
+			if e.AddressType != old.AddressType || !equality.Semantic.DeepEqual(e.Endpoints, old.Endpoints) ||
+				!equality.Semantic.DeepEqual(e.Ports, old.Ports) || !equality.Semantic.DeepEqual(e.Labels, old.Labels) {
+				e.Generation = old.Generation + 1
+			}
+		}),
+	}
+}

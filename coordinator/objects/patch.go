@@ -1,0 +1,211 @@
+package objects
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/mergepatch"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"skerry.dev/skerry/coordinator/resource"
+	"skerry.dev/skerry/coordinator/view"
+)
+
+// maxPatchOperations bounds a JSON patch, as upstream. What its copy operations may add up to is bounded by the library,
+// whose only setting for that is a variable.
+const maxPatchOperations = 10000
+
+var _ = func() int64 {
+	jsonpatch.AccumulatedCopySizeLimit = 2 * MaxObjectBytes
+	return jsonpatch.AccumulatedCopySizeLimit
+}()
+
+// Patch changes an object or, when subresource is "status" or "scale", that part of it; the result of a scale patch is a
+// Scale. The patch is made again on the newer object when another write came between, so it only conflicts when it names
+// a resourceVersion itself.
+func (s *Store) Patch(ctx context.Context, res *resource.Resource, namespace, name string, how types.PatchType, patch []byte, subresource string, o WriteOptions) (runtime.Object, error) {
+	p, err := newPatcher(how, patch, o)
+	if err != nil {
+		return nil, err
+	}
+	kept := res
+	if res.Stored != nil {
+		kept = res.Stored
+	}
+	part := partSpec
+	switch subresource {
+	case "":
+	case resource.Scale:
+		return s.patchScale(ctx, kept, namespace, name, p, o)
+	case resource.Status:
+		part = partStatus
+	default:
+		return nil, unsupported(res, "patch "+subresource)
+	}
+	if part == partStatus && s.strategy(kept).status == nil {
+		return nil, unsupported(res, "patch status")
+	}
+	out, err := s.modify(ctx, kept, namespace, name, part, false, write{o, res}, func(item *view.Item) (runtime.Object, error) {
+		return p.object(item.As(res))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.shown(res, out)
+}
+
+// patcher applies one patch.
+type patcher struct {
+	how        types.PatchType
+	patch      []byte
+	operations jsonpatch.Patch // of a JSON patch
+	validation string
+	warn       func(...string)
+}
+
+func newPatcher(how types.PatchType, patch []byte, o WriteOptions) (*patcher, error) {
+	p := &patcher{how: how, patch: patch, validation: o.Validation, warn: o.warn}
+	switch how {
+	case types.JSONPatchType:
+		return p, p.parseOperations()
+	case types.MergePatchType, types.StrategicMergePatchType:
+		var body map[string]any
+		if err := json.Unmarshal(patch, &body); err != nil {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		}
+		return p, nil
+	case types.ApplyPatchType, types.ApplyCBORPatchType:
+	}
+	return nil, &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
+		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s (not %q)", types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, how),
+	}}
+}
+
+func (p *patcher) parseOperations() error {
+	var err error
+	if p.operations, err = jsonpatch.DecodePatch(p.patch); err != nil {
+		return apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+	}
+	if len(p.operations) > maxPatchOperations {
+		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(p.operations)))
+	}
+	return nil
+}
+
+// object is the item with the patch applied.
+func (p *patcher) object(item *view.Item) (runtime.Object, error) {
+	before, err := item.JSON()
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	after, err := p.apply(before, item.Object)
+	if err != nil {
+		return nil, err
+	}
+	return p.decode(after, item.Resource.GVK, item.Meta.GetName(), item.Resource.New())
+}
+
+// apply makes the patched document. like is an object of the type, for its patch strategies.
+func (p *patcher) apply(before []byte, like runtime.Object) ([]byte, error) {
+	switch p.how { //nolint:exhaustive // newPatcher refused the others
+	case types.JSONPatchType:
+		after, err := p.operations.Apply(before)
+		return after, unprocessable(err)
+	case types.MergePatchType:
+		after, err := jsonpatch.MergePatch(before, p.patch)
+		return after, unprocessable(err)
+	default:
+		after, err := strategicpatch.StrategicMergePatch(before, p.patch, like)
+		return after, strategicError(err)
+	}
+}
+
+// decode reads the patched document. A patch may not change what kind of object it is.
+func (p *patcher) decode(after []byte, gvk schema.GroupVersionKind, name string, into runtime.Object) (runtime.Object, error) {
+	decoder, err := decoderFor(runtime.ContentTypeJSON)
+	if err != nil {
+		return nil, err
+	}
+	obj, have, err := decoder.Decode(after, &gvk, into)
+	validation := p.validation
+	if validation == "" {
+		validation = metav1.FieldValidationIgnore
+	}
+	warnings, err := judgeFields(obj, err, validation)
+	if err != nil {
+		return nil, apierrors.NewInvalid(gvk.GroupKind(), name, field.ErrorList{field.Invalid(field.NewPath("patch"), string(p.patch), err.Error())})
+	}
+	if have != nil && *have != gvk {
+		return nil, apierrors.NewBadRequest(wrongKind(gvk, *have))
+	}
+	p.warn(warnings...)
+	return obj, nil
+}
+
+// unprocessable is how upstream reports a patch that does not fit the object.
+func unprocessable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+}
+
+func strategicError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, mergepatch.ErrBadJSONDoc), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList),
+		errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys), errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList),
+		errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
+		return apierrors.NewBadRequest(err.Error())
+	case errors.Is(err, mergepatch.ErrNoListOfLists):
+		return unprocessable(err)
+	}
+	return unprocessable(err)
+}
+
+func (s *Store) patchScale(ctx context.Context, res *resource.Resource, namespace, name string, p *patcher, o WriteOptions) (runtime.Object, error) {
+	out, err := s.modify(ctx, res, namespace, name, partSpec, false, write{o, res}, func(item *view.Item) (runtime.Object, error) {
+		before, err := scaleOf(item.Object)
+		if err != nil {
+			return nil, err
+		}
+		body, err := json.Marshal(before)
+		if err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+		after, err := p.apply(body, before)
+		if err != nil {
+			return nil, err
+		}
+		obj, err := p.decode(after, scaleKind, name, &autoscalingv1.Scale{})
+		if err != nil {
+			return nil, err
+		}
+		return withScale(item, obj)
+	})
+	if err != nil {
+		return nil, scaleError(res, name, err)
+	}
+	return asScale(out)
+}
+
+func asScale(obj runtime.Object) (runtime.Object, error) {
+	scale, err := scaleOf(obj)
+	if err != nil {
+		return nil, err
+	}
+	return scale, nil
+}

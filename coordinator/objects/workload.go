@@ -1,0 +1,61 @@
+package objects
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+func deploymentStrategy() *strategy {
+	return &strategy{
+		create: one(func(d *appsv1.Deployment) {
+			d.Status = appsv1.DeploymentStatus{}
+			d.Generation = 1
+		}),
+		update: two(updateDeployment),
+		status: two(func(d, old *appsv1.Deployment) {
+			old.Spec.DeepCopyInto(&d.Spec)
+			d.Labels = old.Labels
+		}),
+		rules: templateRules,
+	}
+}
+
+// updateDeployment counts annotation changes as a new generation too: they are copied to the replica sets.
+func updateDeployment(d, old *appsv1.Deployment) {
+	old.Status.DeepCopyInto(&d.Status)
+	if !equality.Semantic.DeepEqual(d.Spec, old.Spec) || !equality.Semantic.DeepEqual(d.Annotations, old.Annotations) {
+		d.Generation = old.Generation + 1
+	}
+}
+
+func replicaSetStrategy() *strategy {
+	return &strategy{
+		create: one(func(rs *appsv1.ReplicaSet) {
+			rs.Status = appsv1.ReplicaSetStatus{}
+			rs.Generation = 1
+		}),
+		update: two(func(rs, old *appsv1.ReplicaSet) {
+			old.Status.DeepCopyInto(&rs.Status)
+			if !equality.Semantic.DeepEqual(rs.Spec, old.Spec) {
+				rs.Generation = old.Generation + 1
+			}
+		}),
+		status: two(func(rs, old *appsv1.ReplicaSet) { old.Spec.DeepCopyInto(&rs.Spec) }),
+		rules:  templateRules,
+	}
+}
+
+// templateRules are our own rules for pods, applied to the template they are made from, so that whoever posts a workload
+// hears of them and not the controller that makes its pods.
+func templateRules(obj, _ runtime.Object) field.ErrorList {
+	path := field.NewPath("spec", "template", "spec")
+	switch w := obj.(type) {
+	case *appsv1.Deployment:
+		return podRules(&w.Spec.Template.Spec, path)
+	case *appsv1.ReplicaSet:
+		return podRules(&w.Spec.Template.Spec, path)
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package apiserver
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"skerry.dev/skerry/coordinator/objects"
+	"skerry.dev/skerry/coordinator/resource"
+)
+
+// MaxBodyBytes bounds a request's body, as the Kubernetes API server does.
+const MaxBodyBytes = 3 << 20
+
+// maxWarnings bounds the Warning headers of one answer: more would not fit what clients accept as headers.
+const maxWarnings = 32
+
+// body reads the whole body; 413 when it is too long.
+func (c *call) body() ([]byte, error) {
+	flow := http.NewResponseController(c.w)
+	if flow.SetReadDeadline(time.Now().Add(bodyLimit)) == nil {
+		defer flow.SetReadDeadline(time.Time{}) //nolint:errcheck // it could be set, so it can be lifted
+	}
+	data, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, MaxBodyBytes))
+	var long *http.MaxBytesError
+	if errors.As(err, &long) {
+		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", long.Limit))
+	}
+	if err != nil {
+		return nil, badRequest("the body could not be read: %v", err)
+	}
+	return data, nil
+}
+
+// mediaType is the body's type; JSON when the client names none.
+func (c *call) mediaType() (string, error) {
+	header := c.r.Header.Get("Content-Type")
+	if header == "" {
+		return typeJSON, nil
+	}
+	media, _, err := mime.ParseMediaType(header)
+	if err != nil {
+		return "", unsupportedMediaType(typeJSON, typeYAML, typeProtobuf)
+	}
+	return media, nil
+}
+
+// inputType is the body's type, of those in which objects are sent.
+func (c *call) inputType() (string, error) {
+	media, err := c.mediaType()
+	if err != nil {
+		return "", err
+	}
+	switch media {
+	case typeJSON, typeYAML, typeProtobuf:
+		return media, nil
+	}
+	return "", unsupportedMediaType(typeJSON, typeYAML, typeProtobuf)
+}
+
+// object reads an object of the call's kind from the body, with unknown fields treated as the client asked, and sets
+// name and namespace from the path.
+func (c *call) object(res *resource.Resource) (runtime.Object, error) {
+	media, err := c.inputType()
+	if err != nil {
+		return nil, err
+	}
+	data, err := c.body()
+	if err != nil {
+		return nil, err
+	}
+	validation, err := c.fieldValidation()
+	if err != nil {
+		return nil, err
+	}
+	obj, warnings, err := objects.DecodeStrict(data, media, res, validation)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range warnings {
+		c.warn(w)
+	}
+	return obj, nil
+}
+
+// decodeInto reads the body of a subresource or review into obj. The body may leave kind and apiVersion out, and may name
+// another version than gvk's as long as the kind is right; unknown fields are dropped.
+func (c *call) decodeInto(obj runtime.Object, gvk schema.GroupVersionKind) error {
+	media, err := c.inputType()
+	if err != nil {
+		return err
+	}
+	data, err := c.body()
+	if err != nil {
+		return err
+	}
+	return decodeAs(media, data, obj, gvk)
+}
+
+// fieldValidation is what to do about unknown and duplicate fields.
+func (c *call) fieldValidation() (string, error) {
+	switch v := c.query.Get("fieldValidation"); v {
+	case "":
+		return metav1.FieldValidationWarn, nil
+	case metav1.FieldValidationIgnore, metav1.FieldValidationWarn, metav1.FieldValidationStrict:
+		return v, nil
+	default:
+		return "", apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: optionsKind(c.r)}, "", field.ErrorList{
+			field.NotSupported(field.NewPath("fieldValidation"), v, []string{"", metav1.FieldValidationIgnore, metav1.FieldValidationStrict, metav1.FieldValidationWarn}),
+		})
+	}
+}
+
+func dryRunError(v string) field.ErrorList {
+	return field.ErrorList{field.NotSupported(field.NewPath("dryRun"), v, []string{metav1.DryRunAll})}
+}
+
+// warn adds a Warning header, once for each text.
+func (c *call) warn(text string) {
+	header, err := utilnet.NewWarningHeader(299, "-", text)
+	if err != nil {
+		return // text with control characters is not for a header, and nothing was promised
+	}
+	have := c.w.Header().Values("Warning")
+	if len(have) < maxWarnings && !has(have, header) {
+		c.w.Header().Add("Warning", header)
+	}
+}
+
+// writeOptions reads the parameters that create, update and patch share.
+func (c *call) writeOptions() (objects.WriteOptions, error) {
+	dryRun, err := c.dryRun()
+	if err != nil {
+		return objects.WriteOptions{}, err
+	}
+	validation, err := c.fieldValidation()
+	if err != nil {
+		return objects.WriteOptions{}, err
+	}
+	return objects.WriteOptions{DryRun: dryRun, FieldManager: c.manager(), Validation: validation, Warn: c.warn}, nil
+}
+
+// manager names the writer: what the client says, or the first word of its user agent, as upstream.
+func (c *call) manager() string {
+	if m := c.query.Get("fieldManager"); m != "" {
+		return m
+	}
+	agent := c.r.UserAgent()
+	for i := range len(agent) {
+		if agent[i] == '/' || agent[i] == ' ' {
+			return agent[:i]
+		}
+	}
+	return agent
+}

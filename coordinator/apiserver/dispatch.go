@@ -1,0 +1,121 @@
+package apiserver
+
+import (
+	"net/http"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"skerry.dev/skerry/coordinator/apiserver/authn"
+	"skerry.dev/skerry/coordinator/resource"
+)
+
+// serveResource answers a request for a resource and leaves a line about each write.
+func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, t target, user authn.User) {
+	c := &call{target: t, verb: verbOf(r, t), user: user, query: r.URL.Query(), w: w, r: r}
+	if err := s.handle(c); err != nil {
+		c.code = s.writeError(w, r, err)
+	}
+	s.audit(c)
+}
+
+func (s *Server) handle(c *call) error {
+	if err := s.authorize(c.attributes()); err != nil {
+		return err
+	}
+	if err := c.resolve(); err != nil {
+		return err
+	}
+	run := s.route(c)
+	if c.verb == "watch" || c.subresource == "log" {
+		setWriteDeadline(c.w, time.Time{})
+		return run(c)
+	}
+	select {
+	case s.inFlight <- struct{}{}:
+		defer func() { <-s.inFlight }()
+		return run(c)
+	default:
+		return apierrors.NewTooManyRequests("The server is busy with other requests, try again later", 1)
+	}
+}
+
+// attributes are what the authorizer judges.
+func (c *call) attributes() Attributes {
+	return Attributes{
+		User: c.user, Verb: c.verb, Group: c.group, Resource: c.plural, Subresource: c.subresource,
+		Namespace: c.namespace, Name: c.name,
+	}
+}
+
+// route picks the handler. The resource table has said already that the verb exists.
+func (s *Server) route(c *call) func(*call) error {
+	if c.resource.New == nil {
+		return s.review
+	}
+	switch c.subresource {
+	case "", resource.Status, "finalize":
+		return s.plain(c.verb)
+	case resource.Scale:
+		return s.scale(c.verb)
+	case "binding":
+		return s.bind
+	case "eviction":
+		return s.evict
+	case "log":
+		return s.podLog
+	}
+	return s.notImplemented
+}
+
+func (s *Server) plain(verb string) func(*call) error {
+	switch verb {
+	case "get":
+		return s.get
+	case "list":
+		return s.list
+	case "watch":
+		return s.watch
+	case "create":
+		return s.create
+	case "update":
+		return s.update
+	case "patch":
+		return s.patch
+	case "delete":
+		return s.delete
+	case "deletecollection":
+		return s.deleteCollection
+	}
+	return s.notImplemented
+}
+
+func (s *Server) scale(verb string) func(*call) error {
+	switch verb {
+	case "get":
+		return s.getScale
+	case "update":
+		return s.updateScale
+	}
+	return s.patch
+}
+
+// audit leaves one line per write: who did what to which object, and how it ended. Never what was written.
+func (s *Server) audit(c *call) {
+	switch c.verb {
+	case "get", "list", "watch":
+		return
+	}
+	if c.r.Method == http.MethodHead || c.resource != nil && c.resource.New == nil {
+		return
+	}
+	what := c.plural
+	if c.group != "" {
+		what += "." + c.group
+	}
+	if c.subresource != "" {
+		what += "/" + c.subresource
+	}
+	s.log.Info("api write", "user", c.user.Name, "verb", c.verb, "resource", what,
+		"namespace", c.namespace, "name", c.name, "code", c.code, "dryRun", c.query.Get("dryRun") != "")
+}

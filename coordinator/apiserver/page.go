@@ -1,0 +1,196 @@
+package apiserver
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"sort"
+	"strconv"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"skerry.dev/skerry/coordinator/resource"
+	"skerry.dev/skerry/coordinator/view"
+)
+
+// A chunked list must look as if made in one go. The view's lists never change once handed out, so what a running
+// chunked list needs is only kept from being forgotten, for a while and up to a number.
+const (
+	pageLife = 5 * time.Minute
+	maxPages = 128
+)
+
+// pages are the lists of running chunked reads.
+type pages struct {
+	now func() time.Time
+
+	mu   sync.Mutex
+	kept map[pageKey]keptPage
+}
+
+type pageKey struct {
+	resource  *resource.Resource
+	namespace string
+	revision  uint64
+}
+
+type keptPage struct {
+	items []*view.Item
+	used  time.Time
+}
+
+func newPages(now func() time.Time) *pages {
+	return &pages{now: now, kept: map[pageKey]keptPage{}}
+}
+
+func (p *pages) put(k pageKey, items []*view.Item) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.expire()
+	p.kept[k] = keptPage{items: items, used: p.now()}
+}
+
+func (p *pages) get(k pageKey) ([]*view.Item, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.expire()
+	page, ok := p.kept[k]
+	if ok {
+		page.used = p.now()
+		p.kept[k] = page
+	}
+	return page.items, ok
+}
+
+// expire drops what was not used for long, and the longest unused when there are too many.
+func (p *pages) expire() {
+	var oldest pageKey
+	for k, page := range p.kept {
+		if p.now().Sub(page.used) > pageLife {
+			delete(p.kept, k)
+		} else if have, ok := p.kept[oldest]; !ok || page.used.Before(have.used) {
+			oldest = k
+		}
+	}
+	if len(p.kept) >= maxPages {
+		delete(p.kept, oldest)
+	}
+}
+
+// place is what a continue token holds: where the next chunk starts in the list of which revision. The fields' names are
+// upstream's.
+type place struct {
+	Version   string `json:"v"`
+	Revision  uint64 `json:"rv"`
+	Namespace string `json:"ns,omitempty"`
+	Name      string `json:"start"` // of the last object given out
+}
+
+const placeVersion = "skerry.dev/v1"
+
+func (p place) token() (string, error) {
+	data, err := json.Marshal(p)
+	return base64.RawURLEncoding.EncodeToString(data), err
+}
+
+func parsePlace(token string) (place, error) {
+	var p place
+	data, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil {
+		return p, badRequest("continue key is not valid: %v", err)
+	}
+	if err := json.Unmarshal(data, &p); err != nil || p.Version != placeVersion {
+		return p, badRequest("continue key is not valid: it was not made by this server")
+	}
+	return p, nil
+}
+
+// page is one chunk, or the whole, of a list.
+type page struct {
+	items []*view.Item
+	meta  metav1.ListMeta
+}
+
+func (s *Server) page(c *call, o *internalversion.ListOptions, sel selection) (page, error) {
+	items, revision, err := s.base(c, o)
+	if err != nil {
+		return page{}, err
+	}
+	whole := items
+	if o.Continue != "" {
+		p, err := parsePlace(o.Continue)
+		if err != nil {
+			return page{}, err
+		}
+		items = after(items, p)
+	}
+	items = sel.choose(items)
+	out := page{items: items, meta: metav1.ListMeta{ResourceVersion: strconv.FormatUint(revision, 10)}}
+	if o.Limit <= 0 || int64(len(items)) <= o.Limit {
+		return out, nil
+	}
+	s.pages.put(pageKey{c.resource, c.space(), revision}, whole)
+	return out, out.cut(int(o.Limit), revision, sel.everything())
+}
+
+// base finds the list that a request reads from: the present one, or an older one that is being read in chunks.
+func (s *Server) base(c *call, o *internalversion.ListOptions) ([]*view.Item, uint64, error) {
+	if o.Continue != "" {
+		p, err := parsePlace(o.Continue)
+		if err != nil {
+			return nil, 0, err
+		}
+		return s.keptList(c, p.Revision)
+	}
+	revision, err := parseRevision(o.ResourceVersion)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := s.fresh(c.r.Context(), revision); err != nil {
+		return nil, 0, err
+	}
+	items, now := s.view.List(c.resource, c.space())
+	exact := o.ResourceVersionMatch == metav1.ResourceVersionMatchExact ||
+		o.ResourceVersionMatch == "" && o.Limit > 0 && revision > 0
+	if exact && revision != now {
+		return s.keptList(c, revision)
+	}
+	return items, now, nil
+}
+
+func (s *Server) keptList(c *call, revision uint64) ([]*view.Item, uint64, error) {
+	if items, ok := s.pages.get(pageKey{c.resource, c.space(), revision}); ok {
+		return items, revision, nil
+	}
+	if items, now := s.view.List(c.resource, c.space()); now == revision {
+		return items, now, nil
+	}
+	return nil, 0, expired("The provided continue parameter or resource version is too old to list from: start again without it")
+}
+
+// after skips what a chunked read has given out. Lists are sorted by namespace and name.
+func after(items []*view.Item, p place) []*view.Item {
+	at := sort.Search(len(items), func(i int) bool {
+		m := items[i].Meta
+		if m.GetNamespace() != p.Namespace {
+			return m.GetNamespace() > p.Namespace
+		}
+		return m.GetName() > p.Name
+	})
+	return items[at:]
+}
+
+// cut shortens the page to limit items. How many remain is said only if no selector hides the true number, as upstream.
+func (p *page) cut(limit int, revision uint64, exact bool) error {
+	last := p.items[limit-1].Meta
+	if exact {
+		rest := int64(len(p.items) - limit)
+		p.meta.RemainingItemCount = &rest
+	}
+	var err error
+	p.meta.Continue, err = place{placeVersion, revision, last.GetNamespace(), last.GetName()}.token()
+	p.items = p.items[:limit]
+	return err
+}

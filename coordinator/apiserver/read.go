@@ -1,0 +1,147 @@
+package apiserver
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"skerry.dev/skerry/coordinator/view"
+)
+
+func (s *Server) get(c *call) error {
+	e, err := s.encoder(c, offerOne)
+	if err != nil {
+		return err
+	}
+	revision, err := parseRevision(c.query.Get("resourceVersion"))
+	if err != nil {
+		return err
+	}
+	if err := s.fresh(c.r.Context(), revision); err != nil {
+		return err
+	}
+	item, ok := s.view.Get(c.resource, c.space(), c.name)
+	if !ok {
+		return c.notFound()
+	}
+	return c.respondItem(e, http.StatusOK, item)
+}
+
+func (c *call) respondItem(e *encoder, code int, item *view.Item) error {
+	body, err := e.one(item)
+	if err != nil {
+		return err
+	}
+	c.respond(code, e.contentType(), body)
+	return nil
+}
+
+func (s *Server) list(c *call) error {
+	e, err := s.encoder(c, offerMany)
+	if err != nil {
+		return err
+	}
+	o, err := c.listOptions()
+	if err != nil {
+		return err
+	}
+	sel, err := newSelection(c.resource, o)
+	if err != nil {
+		return err
+	}
+	p, err := s.page(c, o, sel)
+	if err != nil {
+		return err
+	}
+	body, err := e.list(p.items, p.meta)
+	if err != nil {
+		return err
+	}
+	c.respond(http.StatusOK, e.contentType(), body)
+	return nil
+}
+
+// list is the body of a list.
+func (e *encoder) list(items []*view.Item, list metav1.ListMeta) ([]byte, error) {
+	switch {
+	case e.as == asTable:
+		return e.marshal(e.table(items, list, true))
+	case e.as == asMetadataList:
+		return e.marshal(metadataList(items, list))
+	case e.media == typeProtobuf:
+		return e.protobufList(items, list)
+	default:
+		return e.jsonList(items, list)
+	}
+}
+
+func metadataList(items []*view.Item, list metav1.ListMeta) *metav1.PartialObjectMetadataList {
+	out := &metav1.PartialObjectMetadataList{
+		TypeMeta: metav1.TypeMeta{Kind: asMetadataList, APIVersion: "meta.k8s.io/v1"}, ListMeta: list,
+		Items: make([]metav1.PartialObjectMetadata, len(items)),
+	}
+	for i, item := range items {
+		out.Items[i] = *metadataOf(item.Meta)
+	}
+	return out
+}
+
+func (e *encoder) protobufList(items []*view.Item, list metav1.ListMeta) ([]byte, error) {
+	obj := e.resource.NewList()
+	obj.GetObjectKind().SetGroupVersionKind(e.resource.ListGVK())
+	objects := make([]runtime.Object, len(items))
+	for i, item := range items {
+		objects[i] = item.Object
+	}
+	if err := meta.SetList(obj, objects); err != nil {
+		return nil, fmt.Errorf("fill %T: %w", obj, err)
+	}
+	m, err := meta.ListAccessor(obj)
+	if err != nil {
+		return nil, fmt.Errorf("read metadata of %T: %w", obj, err)
+	}
+	m.SetResourceVersion(list.ResourceVersion)
+	m.SetContinue(list.Continue)
+	m.SetRemainingItemCount(list.RemainingItemCount)
+	return encodeProtobuf(obj)
+}
+
+// jsonList splices the items' JSON, each of which is made once per revision, into a list.
+func (e *encoder) jsonList(items []*view.Item, list metav1.ListMeta) ([]byte, error) {
+	size := 256
+	parts := make([][]byte, len(items))
+	for i, item := range items {
+		part, err := item.JSON()
+		if err != nil {
+			return nil, err
+		}
+		parts[i] = part
+		size += len(part) + 1
+	}
+	buf := bytes.NewBuffer(make([]byte, 0, size))
+	writeListHead(buf, e.resource.GVK.GroupVersion().String(), e.resource.ListGVK().Kind, list)
+	for i, part := range parts {
+		if i > 0 {
+			buf.WriteByte(',')
+		}
+		buf.Write(part)
+	}
+	buf.WriteString("]}")
+	return e.finish(buf.Bytes())
+}
+
+func writeListHead(buf *bytes.Buffer, apiVersion, kind string, list metav1.ListMeta) {
+	fmt.Fprintf(buf, `{"kind":%q,"apiVersion":%q,"metadata":{"resourceVersion":%q`, kind, apiVersion, list.ResourceVersion)
+	if list.Continue != "" {
+		fmt.Fprintf(buf, `,"continue":%q`, list.Continue)
+	}
+	if list.RemainingItemCount != nil {
+		buf.WriteString(`,"remainingItemCount":` + strconv.FormatInt(*list.RemainingItemCount, 10))
+	}
+	buf.WriteString(`},"items":[`)
+}

@@ -1,0 +1,122 @@
+package apiserver
+
+import (
+	"net/http"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"skerry.dev/skerry/coordinator/apiserver/authn"
+)
+
+// review answers a question about users. Nothing is stored.
+func (s *Server) review(c *call) error {
+	out, err := s.answer(c)
+	if err != nil {
+		return err
+	}
+	f, err := negotiate(c.r, offer{protobuf: true})
+	if err != nil {
+		return err
+	}
+	body, err := f.marshal(out)
+	if err != nil {
+		return err
+	}
+	c.respond(http.StatusCreated, f.contentType(), body)
+	return nil
+}
+
+func (s *Server) answer(c *call) (runtime.Object, error) {
+	switch c.resource.GVK.Kind {
+	case "SelfSubjectReview":
+		in := &authenticationv1.SelfSubjectReview{}
+		if err := c.decodeInto(in, c.resource.GVK); err != nil {
+			return nil, err
+		}
+		in.Status.UserInfo = userInfo(c.user)
+		return in, nil
+	case "SelfSubjectAccessReview":
+		in := &authorizationv1.SelfSubjectAccessReview{}
+		if err := c.decodeInto(in, c.resource.GVK); err != nil {
+			return nil, err
+		}
+		var err error
+		in.Status, err = s.access(c.user, in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
+		return in, err
+	case "SelfSubjectRulesReview":
+		in := &authorizationv1.SelfSubjectRulesReview{}
+		if err := c.decodeInto(in, c.resource.GVK); err != nil {
+			return nil, err
+		}
+		in.Status = s.rules(c.user)
+		return in, nil
+	case "LocalSubjectAccessReview":
+		in := &authorizationv1.LocalSubjectAccessReview{}
+		if err := c.decodeInto(in, c.resource.GVK); err != nil {
+			return nil, err
+		}
+		var err error
+		in.Status, err = s.access(subject(in.Spec), in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
+		return in, err
+	default:
+		in := &authorizationv1.SubjectAccessReview{}
+		if err := c.decodeInto(in, c.resource.GVK); err != nil {
+			return nil, err
+		}
+		var err error
+		in.Status, err = s.access(subject(in.Spec), in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
+		return in, err
+	}
+}
+
+func subject(spec authorizationv1.SubjectAccessReviewSpec) authn.User {
+	return authn.User{Name: spec.User, UID: spec.UID, Groups: spec.Groups}
+}
+
+func userInfo(u authn.User) authenticationv1.UserInfo {
+	out := authenticationv1.UserInfo{Username: u.Name, UID: u.UID, Groups: u.Groups}
+	for k, v := range u.Extra {
+		if out.Extra == nil {
+			out.Extra = map[string]authenticationv1.ExtraValue{}
+		}
+		out.Extra[k] = v
+	}
+	return out
+}
+
+func (s *Server) access(u authn.User, res *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) (authorizationv1.SubjectAccessReviewStatus, error) {
+	a := Attributes{User: u}
+	switch {
+	case res != nil && path == nil:
+		a.Verb, a.Group, a.Resource, a.Subresource = res.Verb, res.Group, res.Resource, res.Subresource
+		a.Namespace, a.Name = res.Namespace, res.Name
+	case path != nil && res == nil:
+		a.Verb, a.Path = path.Verb, path.Path
+	default:
+		return authorizationv1.SubjectAccessReviewStatus{}, badRequest("exactly one of resourceAttributes or nonResourceAttributes must be specified")
+	}
+	allowed, reason := s.authorizer.Authorize(a)
+	return authorizationv1.SubjectAccessReviewStatus{Allowed: allowed, Reason: reason}, nil
+}
+
+// rules lists what a user may do, found by asking: all, or what everybody who is known may.
+func (s *Server) rules(u authn.User) authorizationv1.SubjectRulesReviewStatus {
+	any := Attributes{User: u, Verb: "*", Group: "*", Resource: "*"}
+	if allowed, _ := s.authorizer.Authorize(any); allowed {
+		return authorizationv1.SubjectRulesReviewStatus{
+			ResourceRules:    []authorizationv1.ResourceRule{{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}},
+			NonResourceRules: []authorizationv1.NonResourceRule{{Verbs: []string{"*"}, NonResourceURLs: []string{"*"}}},
+		}
+	}
+	return authorizationv1.SubjectRulesReviewStatus{
+		ResourceRules: []authorizationv1.ResourceRule{
+			{Verbs: []string{"create"}, APIGroups: []string{"authorization.k8s.io"}, Resources: []string{"selfsubjectaccessreviews", "selfsubjectrulesreviews"}},
+			{Verbs: []string{"create"}, APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"selfsubjectreviews"}},
+		},
+		NonResourceRules: []authorizationv1.NonResourceRule{{Verbs: []string{"get"}, NonResourceURLs: []string{
+			"/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*", "/version", "/version/", "/healthz", "/livez", "/readyz",
+		}}},
+	}
+}

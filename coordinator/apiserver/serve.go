@@ -1,0 +1,188 @@
+package apiserver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apiversion "k8s.io/apimachinery/pkg/version"
+
+	"skerry.dev/skerry/coordinator/apiserver/authn"
+)
+
+// Version is the Kubernetes version whose API is served; clients choose what they do by it.
+const Version = "v1.37.2+skerry"
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer s.recover(w, r)
+	setWriteDeadline(w, time.Now().Add(answerLimit))
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if s.servePublic(w, r) {
+		return
+	}
+	if m, ok := s.mount(r.URL.Path); ok {
+		s.serveMount(w, r, m)
+		return
+	}
+	user, err := s.Authenticator.Authenticate(r)
+	if err != nil {
+		s.writeError(w, r, s.unauthorized(r, err))
+		return
+	}
+	r = r.WithContext(authn.NewContext(r.Context(), user))
+	if t, ok := parseTarget(r.URL.Path); ok {
+		s.serveResource(w, r, t, user)
+		return
+	}
+	s.servePath(w, r, user)
+}
+
+// setWriteDeadline limits how long the client may take; a zero time lifts the limit. Writers without deadlines, as in
+// tests, have none.
+func setWriteDeadline(w http.ResponseWriter, at time.Time) {
+	_ = http.NewResponseController(w).SetWriteDeadline(at)
+}
+
+// recover keeps one request's bug from ending the coordinator. A handler that aborts on purpose is left to net/http.
+func (s *Server) recover(w http.ResponseWriter, r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(p)
+	}
+	s.log.Error("request handler panicked", "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	s.writeError(w, r, apierrors.NewInternalError(errors.New("see the coordinator's log")))
+}
+
+// unauthorized is the answer to a request without good credentials. It says nothing about which part was wrong.
+func (s *Server) unauthorized(r *http.Request, err error) error {
+	if !errors.Is(err, authn.ErrNone) && !errors.Is(err, authn.ErrRefused) {
+		return fmt.Errorf("authenticate: %w", err)
+	}
+	s.log.Debug("request without good credentials", "method", r.Method, "path", r.URL.Path, "remote", r.RemoteAddr, "err", err)
+	return apierrors.NewUnauthorized("Unauthorized")
+}
+
+// servePublic answers what needs no credentials: health and version.
+func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) bool {
+	path := strings.TrimSuffix(r.URL.Path, "/")
+	switch path {
+	case "/healthz", "/livez", "/readyz":
+		s.serveHealth(w, path == "/readyz")
+	case "/version":
+		s.serveVersion(w, r)
+	default:
+		return false
+	}
+	return true
+}
+
+func (s *Server) serveHealth(w http.ResponseWriter, ready bool) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-cache, private")
+	if ready {
+		if err := s.ready(); err != nil {
+			writeBody(w, http.StatusServiceUnavailable, []byte("not ready: "+err.Error()+"\n"))
+			return
+		}
+	}
+	writeBody(w, http.StatusOK, []byte("ok"))
+}
+
+func (s *Server) ready() error {
+	select {
+	case <-s.view.Synced():
+	default:
+		return errors.New("the state is not read from the store yet")
+	}
+	if s.Ready == nil {
+		return nil
+	}
+	return s.Ready()
+}
+
+func (s *Server) serveVersion(w http.ResponseWriter, r *http.Request) {
+	body, err := json.MarshalIndent(apiversion.Info{
+		Major: "1", Minor: "37", GitVersion: Version, GitCommit: s.Build, GitTreeState: "clean",
+		GoVersion: runtime.Version(), Compiler: runtime.Compiler, Platform: runtime.GOOS + "/" + runtime.GOARCH,
+	}, "", "  ")
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", typeJSON)
+	w.Header().Set("Cache-Control", "no-cache, private")
+	writeBody(w, http.StatusOK, body)
+}
+
+// mount finds the longest prefix that fits. /ui is taken for /ui/.
+func (s *Server) mount(path string) (Mount, bool) {
+	best := ""
+	for prefix := range s.Mounts {
+		if (strings.HasPrefix(path, prefix) || path+"/" == prefix) && len(prefix) > len(best) {
+			best = prefix
+		}
+	}
+	return s.Mounts[best], best != ""
+}
+
+// serveMount hands the request on with its user. The handler sets its own limits: uploads take long.
+func (s *Server) serveMount(w http.ResponseWriter, r *http.Request, m Mount) {
+	user, err := s.Authenticator.Authenticate(r)
+	if errors.Is(err, authn.ErrNone) && m.Public {
+		user, err = authn.Anonymous(), nil
+	}
+	if err != nil {
+		if m.Challenge != "" {
+			w.Header().Set("WWW-Authenticate", m.Challenge)
+		}
+		s.writeError(w, r, s.unauthorized(r, err))
+		return
+	}
+	setWriteDeadline(w, time.Time{})
+	m.Handler.ServeHTTP(w, r.WithContext(authn.NewContext(r.Context(), user)))
+}
+
+// servePath answers paths that are for no resource.
+func (s *Server) servePath(w http.ResponseWriter, r *http.Request, user authn.User) {
+	a := Attributes{User: user, Verb: strings.ToLower(r.Method), Path: r.URL.Path}
+	if err := s.authorize(a); err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	switch {
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		s.writeError(w, r, errNoRoute(r))
+	case s.discovery.serve(w, r), s.openapi.Serve(w, r):
+	case r.URL.Path == "/":
+		s.serveRoot(w, r)
+	default:
+		s.writeError(w, r, errNoRoute(r))
+	}
+}
+
+// serveRoot lists the paths, as upstream.
+func (s *Server) serveRoot(w http.ResponseWriter, r *http.Request) {
+	paths := []string{"/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"}
+	for p := range s.discovery.docs {
+		paths = append(paths, p)
+	}
+	slices.Sort(paths)
+	body, err := json.MarshalIndent(map[string][]string{"paths": paths}, "", "  ")
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", typeJSON)
+	writeBody(w, http.StatusOK, body)
+}

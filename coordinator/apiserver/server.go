@@ -1,0 +1,190 @@
+package apiserver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"skerry.dev/skerry/coordinator/apiserver/authn"
+	"skerry.dev/skerry/coordinator/apiserver/openapi"
+	"skerry.dev/skerry/coordinator/resource"
+	"skerry.dev/skerry/coordinator/view"
+)
+
+const (
+	readHeaderLimit = 10 * time.Second
+	idleLimit       = 3 * time.Minute
+	maxHeaderBytes  = 64 << 10
+	// answerLimit is how long a client may take to accept an answer that is no stream.
+	answerLimit = time.Minute
+	// bodyLimit is how long a client may take to send a body.
+	bodyLimit = 30 * time.Second
+	// stopLimit is how long a stopping server waits for requests that are under way.
+	stopLimit = 5 * time.Second
+	// maxInFlight bounds the requests that are worked on at once; watches and logs are not counted. Upstream's default.
+	maxInFlight = 400
+)
+
+// Config is what a Server needs. View, Objects and Authenticator must be set.
+type Config struct {
+	Address string // host:port of the listener; used by Listen and Run
+	// TLS has the server's certificate, and as ClientCAs the CA whose client certificates are believed. Nil serves
+	// plain HTTP, which tests do.
+	TLS *tls.Config
+
+	View          *view.View
+	Objects       Objects
+	Authenticator authn.Authenticator
+	Authorizer    Authorizer // nil: system:masters may do everything, others only ask what they may do
+	Nodes         Nodes      // nil: logs are not to be had
+
+	// Mounts are handlers under path prefixes that end in a slash, such as /ui/. The longest prefix wins.
+	Mounts map[string]Mount
+
+	// Ready says why the coordinator is not ready; nil means always. /readyz asks it when the view is complete.
+	Ready func() error
+	Build string           // version of the program, for people; may be empty
+	Now   func() time.Time // nil means time.Now
+	Log   *slog.Logger     // nil logs nothing
+}
+
+// Mount is a handler of another package on the server's address.
+type Mount struct {
+	Handler http.Handler // finds the user by authn.FromContext
+	// Public lets requests without credentials through, as authn.Anonymous. Wrong credentials are refused all the same.
+	Public bool
+	// Challenge is the WWW-Authenticate header of the 401 that others get, for instance `Basic realm="skerry"`.
+	Challenge string
+}
+
+// Server answers the Kubernetes API. It is an http.Handler; Run also listens.
+type Server struct {
+	Config
+	view       *view.View
+	objects    Objects
+	nodes      Nodes
+	authorizer Authorizer
+	log        *slog.Logger
+	now        func() time.Time
+
+	discovery *discovery
+	openapi   *openapi.Documents
+	pages     *pages
+	inFlight  chan struct{} // one token per request under work: a full channel is a busy server
+
+	// stopping is cancelled when the server stops: streams end at once, other requests may finish.
+	stopping context.Context //nolint:containedctx // the life of the server, which no request's context has
+	stop     context.CancelFunc
+}
+
+// New makes a server that is ready to handle requests.
+func New(c Config) (*Server, error) {
+	if c.View == nil || c.Objects == nil || c.Authenticator == nil {
+		return nil, errors.New("apiserver: View, Objects and Authenticator must be set")
+	}
+	s := &Server{
+		Config: c, view: c.View, objects: c.Objects, nodes: c.Nodes, authorizer: c.Authorizer, log: c.Log, now: c.Now,
+		inFlight: make(chan struct{}, maxInFlight),
+	}
+	s.fillDefaults()
+	var err error
+	if s.discovery, err = newDiscovery(resource.All()); err != nil {
+		return nil, err
+	}
+	if s.openapi, err = openapi.New(); err != nil {
+		return nil, err
+	}
+	s.pages = newPages(s.now)
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	return s, nil
+}
+
+func (s *Server) fillDefaults() {
+	if s.authorizer == nil {
+		s.authorizer = mastersOnly{}
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.nodes == nil {
+		s.nodes = noNodes{}
+	}
+}
+
+// Listen opens the listener at the configured address, so that a port that is taken is known before anything else runs.
+func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", s.Address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("API address %s is taken by another process: stop it or choose another address: %w", s.Address, err)
+	case err != nil:
+		return nil, fmt.Errorf("listen on API address %s: %w", s.Address, err)
+	}
+	return ln, nil
+}
+
+// Run listens and serves until ctx ends; then streams end, requests under way get a few seconds, and it returns nil.
+func (s *Server) Run(ctx context.Context) error {
+	ln, err := s.Listen(ctx)
+	if err != nil {
+		return err
+	}
+	return s.Serve(ctx, ln)
+}
+
+// Serve is Run on a listener, which it closes.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	server := s.httpServer()
+	failed := make(chan error, 1) // one result of one goroutine
+	go func() {
+		if s.TLS == nil {
+			failed <- server.Serve(ln)
+			return
+		}
+		failed <- server.ServeTLS(ln, "", "")
+	}()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve API on %s: %w", ln.Addr(), err)
+	case <-ctx.Done():
+	}
+	s.stop()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
+	defer cancel()
+	if err := server.Shutdown(grace); err != nil {
+		s.log.Warn("api requests cut off", "err", err)
+		_ = server.Close() // the listener and what is left; there is nothing to save
+	}
+	<-failed
+	return nil
+}
+
+func (s *Server) httpServer() *http.Server {
+	server := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: readHeaderLimit,
+		IdleTimeout:       idleLimit,
+		MaxHeaderBytes:    maxHeaderBytes,
+		// Handshakes that fail are noise from the network, not events of the cluster.
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	if s.TLS != nil {
+		server.TLSConfig = s.TLS.Clone()
+		server.TLSConfig.NextProtos = []string{"h2", "http/1.1"}
+		server.TLSConfig.MinVersion = max(server.TLSConfig.MinVersion, tls.VersionTLS12)
+		if server.TLSConfig.ClientCAs != nil {
+			server.TLSConfig.ClientAuth = tls.VerifyClientCertIfGiven
+		}
+	}
+	return server
+}

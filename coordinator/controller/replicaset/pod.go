@@ -13,7 +13,7 @@ import (
 // Pod names are the ReplicaSet's name, cut to leave room, and five letters out of an alphabet that spells no words, as
 // the API's own generated names are.
 const (
-	nameLimit = 253
+	nameLimit = 63
 	alphabet  = "bcdfghjklmnpqrstvwxz2456789"
 	letters   = 5
 )

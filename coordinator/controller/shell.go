@@ -1,0 +1,230 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// Timing of the shell.
+const (
+	// fold is the shortest time from the start of one pass to the start of the next: the first change of a burst is
+	// planned at once, the rest together.
+	fold = 5 * time.Millisecond
+	// writers bounds the writes under way; the store commits what comes together with one sync.
+	writers = 64
+	// writeTimeout bounds one write, so that a store that hangs does not stop the others' plans for longer.
+	writeTimeout = 10 * time.Second
+	// shortest is the least time from one pass to the next that no change calls for.
+	shortest = 10 * time.Millisecond
+	// crashPause is how long a plan that panicked is left alone.
+	crashPause = 30 * time.Second
+)
+
+// Source is the view that plans look at.
+type Source interface {
+	// Snapshot returns the state now, with the fleet's Liveness. A write that has returned is in it.
+	Snapshot() *Snapshot
+	// Changed returns a channel that gets a value after changes, among them a silent node's return, and its end. One
+	// value may stand for many changes.
+	Changed() (<-chan struct{}, func())
+}
+
+// Writer performs one change and returns the object as it is then, nil for Delete. Its errors are those of the API.
+type Writer interface {
+	Perform(ctx context.Context, c Change) (runtime.Object, error)
+}
+
+// Recorder takes events for people. It must not block.
+type Recorder interface {
+	Record(Event)
+}
+
+// Config is what a Shell needs.
+type Config struct {
+	Source      Source
+	Writer      Writer
+	Recorder    Recorder
+	Controllers []Controller // run in this order on one snapshot
+	// Finish completes the changes of a pass: the scheduler puts nodes into pods that are about to be created, and adds
+	// its own changes. Nil leaves them as they are.
+	Finish func(s *Snapshot, changes []Change, now time.Time) []Change
+	Logger *slog.Logger
+}
+
+// Shell runs plans and performs what they ask for.
+type Shell struct {
+	Config
+	plans  []*plan
+	ledger *ledger
+}
+
+// plan is a controller and how its last run ended.
+type plan struct {
+	Controller
+	seen    *Snapshot // what it last saw; nil makes it run
+	wake    time.Time
+	changes int // that it asked for then
+	paused  time.Time
+}
+
+// New checks the configuration.
+func New(c Config) (*Shell, error) {
+	if c.Source == nil || c.Writer == nil || c.Recorder == nil || c.Logger == nil {
+		return nil, errors.New("controller shell: source, writer, recorder and logger are needed")
+	}
+	s := &Shell{Config: c, ledger: newLedger()}
+	for _, one := range c.Controllers {
+		s.plans = append(s.plans, &plan{Controller: one})
+	}
+	return s, nil
+}
+
+// Run plans and writes until ctx ends, and returns when its writes have ended. It holds no state that matters: whoever
+// runs it next finds everything in the snapshot.
+func (s *Shell) Run(ctx context.Context) error {
+	changed, stop := s.Source.Changed()
+	defer stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		case <-timer.C:
+		}
+		started := time.Now()
+		wake := s.pass(ctx, started)
+		if !pause(ctx, fold-time.Since(started)) {
+			return context.Cause(ctx)
+		}
+		if wake.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(max(time.Until(wake), shortest))
+		}
+	}
+}
+
+// pause waits; false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// pass runs the plans once and performs their changes. It returns when to pass again though nothing changes.
+func (s *Shell) pass(ctx context.Context, now time.Time) (wake time.Time) {
+	snapshot := *s.Source.Snapshot()
+	snapshot.Refused = s.ledger.refusals()
+	var changes []Change
+	for _, p := range s.plans {
+		more, again := s.plan(p, &snapshot, now)
+		changes = append(changes, more...)
+		wake = Sooner(wake, again)
+	}
+	if s.Finish != nil {
+		changes = s.Finish(&snapshot, changes, now)
+	}
+	due, held := s.ledger.due(changes, now)
+	s.perform(ctx, due)
+	return Sooner(Sooner(wake, held), s.ledger.retry(due))
+}
+
+// plan runs p unless nothing that it reads changed.
+func (s *Shell) plan(p *plan, snapshot *Snapshot, now time.Time) (changes []Change, wake time.Time) {
+	if now.Before(p.paused) {
+		return nil, p.paused
+	}
+	asleep := p.wake.IsZero() || now.Before(p.wake)
+	if p.seen != nil && asleep && p.changes == 0 && snapshot.Changed(p.seen)&p.Reads == 0 && !s.ledger.news {
+		p.seen = snapshot // the same in all that it reads, and the older one need not be kept
+		return nil, p.wake
+	}
+	defer func() {
+		if trouble := recover(); trouble != nil {
+			p.paused = now.Add(crashPause)
+			s.Logger.Error("plan panicked", "controller", p.Name, "panic", fmt.Sprint(trouble), "stack", string(debug.Stack()))
+			changes, wake = nil, p.paused
+		}
+	}()
+	changes, wake = p.Plan(snapshot, now)
+	p.seen, p.wake, p.changes = snapshot, wake, len(changes)
+	return changes, wake
+}
+
+// perform writes the changes, those of one object in order, and returns when all have ended.
+func (s *Shell) perform(ctx context.Context, changes []Change) {
+	queues := map[string][]Change{}
+	var order []string
+	for _, c := range changes {
+		name := objectKey(c)
+		if _, known := queues[name]; !known {
+			order = append(order, name)
+		}
+		queues[name] = append(queues[name], c)
+	}
+	slots := make(chan struct{}, writers) // one for each write under way
+	var group sync.WaitGroup
+	for _, name := range order {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			for _, c := range queues[name] {
+				s.write(ctx, c)
+			}
+		})
+	}
+	group.Wait()
+}
+
+func (s *Shell) write(ctx context.Context, c Change) {
+	if c.Verb == "" {
+		s.record(c, nil)
+		return
+	}
+	bounded, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	result, err := s.Writer.Perform(bounded, c)
+	s.ledger.note(c, err, time.Now())
+	switch {
+	case err == nil:
+		s.Logger.Debug("changed", "verb", string(c.Verb), "object", objectKey(c))
+		s.record(c, result)
+	case overtaken(c, err) || ctx.Err() != nil:
+	default:
+		s.Logger.Warn("change refused", "verb", string(c.Verb), "object", objectKey(c), "err", err)
+	}
+}
+
+// overtaken reports that somebody else was faster: the next plan sees what they did.
+func overtaken(c Change, err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsNotFound(err) && c.Verb != Create || apierrors.IsAlreadyExists(err) ||
+		apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
+}
+
+// record passes the change's events on, with the UID of the object that was just created.
+func (s *Shell) record(c Change, result runtime.Object) {
+	for _, e := range c.Events {
+		if made, ok := result.(Object); ok && e.Regarding.UID == "" && e.Regarding.Name == made.GetName() && e.Regarding.Namespace == made.GetNamespace() {
+			e.Regarding.UID = made.GetUID()
+			e.Regarding.ResourceVersion = made.GetResourceVersion()
+		}
+		s.Recorder.Record(e)
+	}
+}

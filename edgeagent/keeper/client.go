@@ -66,13 +66,14 @@ func (c *Client) Boot() string {
 	return c.boot
 }
 
-// Create makes the container and its process, which waits for Start. Nothing of it is left when an error is returned.
+// Create makes the container and its process, which waits for Start. Nothing of it is left when the keeper refuses; ErrNoCommand: there is
+// no such command in Rootfs or it is not executable.
 func (c *Client) Create(ctx context.Context, spec Spec) error {
 	return c.call(ctx, wire.OpCreate, spec, nil)
 }
 
-// Start lets a created container's process run its command. A running or exited container is left as it is. An error says that the command could
-// not be run (not found, not executable): the container is then exited.
+// Start lets a created container's process run its command. A running or exited container is left as it is. A command that the kernel refuses
+// only now (a file of another architecture) ends the container with code 255.
 func (c *Client) Start(ctx context.Context, id string) error {
 	return c.call(ctx, wire.OpStart, wire.Target{ID: id}, nil)
 }

@@ -14,6 +14,8 @@ var (
 	ErrExists      = errors.New("container exists")
 	ErrConflict    = errors.New("container is in another state")
 	ErrUnsupported = errors.New("not supported by this keeper")
+	// ErrNoCommand means that the command of a container or an exec is not there or cannot be executed.
+	ErrNoCommand = errors.New("command cannot be run")
 	// ErrTruncated means that the exits asked for are no longer in the log: List tells what is left of them.
 	ErrTruncated = errors.New("exit log no longer reaches back that far")
 	// ErrVersion means that agent and keeper speak different protocol versions: install both from the same release.
@@ -31,6 +33,7 @@ var codes = map[string]error{
 	wire.CodeExists:      ErrExists,
 	wire.CodeConflict:    ErrConflict,
 	wire.CodeUnsupported: ErrUnsupported,
+	wire.CodeNoCommand:   ErrNoCommand,
 	wire.CodeTruncated:   ErrTruncated,
 	wire.CodeVersion:     ErrVersion,
 	wire.CodeInternal:    ErrInternal,
@@ -57,10 +60,14 @@ func refused(f wire.Frame) error {
 	return &refusal{kind: kind, message: f.Error}
 }
 
-// Code returns the wire code of err: the one of the first error above in its chain, otherwise internal. For the server side.
+// Code returns the wire code of err, internal when it is none of the errors above. For the server side.
 func Code(err error) string {
-	for code, kind := range codes {
-		if errors.Is(err, kind) {
+	// Unsupported and missing commands come wrapped as invalid requests: the narrower kind wins.
+	for _, code := range []string{
+		wire.CodeUnsupported, wire.CodeNoCommand, wire.CodeNotFound, wire.CodeExists, wire.CodeConflict, wire.CodeTruncated,
+		wire.CodeVersion, wire.CodeInvalid,
+	} {
+		if errors.Is(err, codes[code]) {
 			return code
 		}
 	}

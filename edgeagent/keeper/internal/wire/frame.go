@@ -49,6 +49,7 @@ const (
 	CodeExists      = "exists"
 	CodeConflict    = "conflict"
 	CodeUnsupported = "unsupported"
+	CodeNoCommand   = "nocommand"
 	CodeTruncated   = "truncated"
 	CodeVersion     = "version"
 	CodeInternal    = "internal"

@@ -1,0 +1,98 @@
+// Command skerry-keeper is the parent of every container of a node: see package edgeagent/keeper/server.
+//
+// Its settings are few and it runs again for each start of a container, so they are plain flags with SKERRY_KEEPER_* environment variables as
+// defaults: a configuration library would add its initialisation to every start and its memory to every node.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"skerry.dev/skerry/edgeagent/keeper/server"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "skerry-keeper:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	var cfg server.Config
+	var level slog.Level
+	flags := flag.NewFlagSet("skerry-keeper", flag.ContinueOnError)
+	flags.StringVar(&cfg.StateDir, "state-dir", setting("STATE_DIR", "/var/lib/skerry/keeper"), "folder for the exit log, on a disk")
+	flags.StringVar(&cfg.RunDir, "run-dir", setting("RUN_DIR", ""), "folder for what a reboot may lose, best on tmpfs (default: run in the state folder)")
+	flags.StringVar(&cfg.Socket, "socket", setting("SOCKET", ""), "socket for the agent (default: keeper.sock in the run folder)")
+	flags.StringVar(&cfg.CgroupParent, "cgroup-parent", setting("CGROUP_PARENT", "/skerry"), "cgroup below which containers run")
+	flags.TextVar(&level, "log-level", initialLevel(setting("LOG_LEVEL", "INFO")), "debug, info, warn or error")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	return serve(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
+}
+
+// gcPercent trades processor time, of which an idle keeper uses none, for memory.
+const gcPercent = 25
+
+func serve(cfg server.Config, log *slog.Logger) error {
+	debug.SetGCPercent(gcPercent)
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	cfg.Ready = notifyReady
+	s, err := server.New(cfg, log)
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}
+
+// setting reads SKERRY_KEEPER_<name>.
+func setting(name, otherwise string) string {
+	if v, ok := os.LookupEnv("SKERRY_KEEPER_" + name); ok {
+		return v
+	}
+	return otherwise
+}
+
+// initialLevel reads a level by name; what is not one falls back to info, and the flag can still say otherwise.
+func initialLevel(name string) slog.Level {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(name)); err != nil {
+		return slog.LevelInfo
+	}
+	return level
+}
+
+// notifyReady tells a service manager that agents can connect: sd_notify(3). Without one it does nothing.
+func notifyReady() error {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return nil
+	}
+	if strings.HasPrefix(path, "@") { // an abstract socket
+		path = "\x00" + path[1:]
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	err = unix.Sendto(fd, []byte("READY=1"), unix.MSG_NOSIGNAL, &unix.SockaddrUnix{Name: path})
+	return errors.Join(os.NewSyscallError("sendto", err), unix.Close(fd))
+}

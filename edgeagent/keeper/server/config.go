@@ -1,0 +1,150 @@
+package server
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/runc/libcontainer/capabilities"
+	"github.com/opencontainers/runc/libcontainer/configs"
+
+	"skerry.dev/skerry/edgeagent/keeper"
+)
+
+// defaultCPUPeriodMicros is the kernel's own.
+const defaultCPUPeriodMicros = 100_000
+
+// Paths hidden from, and read-only in, an ordinary container: those of containerd and Docker.
+var (
+	defaultMaskedPaths = []string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
+		"/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+	}
+	defaultReadonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+)
+
+// machine is what a config depends on beside its spec.
+type machine struct {
+	cgroup2    bool // controllers are on the unified hierarchy
+	memorySwap bool // v1 counts swap
+}
+
+// configOf translates a valid spec for libcontainer.
+func configOf(spec *keeper.Spec, m machine) (*configs.Config, error) {
+	nodes, rules, err := devicesOf(spec)
+	if err != nil {
+		return nil, err
+	}
+	limits, err := rlimitsOf(spec)
+	if err != nil {
+		return nil, err
+	}
+	caps, err := capabilitiesOf(spec)
+	if err != nil {
+		return nil, err
+	}
+	c := &configs.Config{
+		Rootfs: spec.Rootfs, Readonlyfs: spec.ReadonlyRootfs,
+		Namespaces: namespacesOf(spec.Namespaces), Mounts: mountsOf(spec), Devices: nodes,
+		Capabilities: caps, NoNewPrivileges: spec.NoNewPrivs,
+		Sysctl: spec.Sysctls, Rlimits: limits, OomScoreAdj: spec.OOMScoreAdj,
+		Cgroups: &cgroups.Cgroup{Path: spec.CgroupPath, Resources: resourcesOf(spec.Resources, m)},
+	}
+	c.Cgroups.Devices = rules
+	if spec.Namespaces.UTS == "" {
+		c.Hostname = spec.Hostname
+	}
+	if !spec.Privileged {
+		c.MaskPaths = orDefault(spec.MaskedPaths, defaultMaskedPaths)
+		c.ReadonlyPaths = orDefault(spec.ReadonlyPaths, defaultReadonlyPaths)
+	}
+	if spec.Namespaces.Net == "" { // a new one: its loopback is brought up, a joined one is the agent's
+		c.Networks = []*configs.Network{{Type: "loopback"}}
+	}
+	return c, nil
+}
+
+func orDefault(own, other []string) []string {
+	if own == nil {
+		return other
+	}
+	return own
+}
+
+func namespacesOf(ns keeper.Namespaces) configs.Namespaces {
+	out := configs.Namespaces{{Type: configs.NEWNS}, {Type: configs.NEWCGROUP}}
+	for _, n := range []struct {
+		kind configs.NamespaceType
+		path string
+	}{{configs.NEWNET, ns.Net}, {configs.NEWIPC, ns.IPC}, {configs.NEWUTS, ns.UTS}, {configs.NEWPID, ns.PID}} {
+		if n.path != keeper.Host {
+			out = append(out, configs.Namespace{Type: n.kind, Path: n.path})
+		}
+	}
+	return out
+}
+
+func capabilitiesOf(spec *keeper.Spec) (*configs.Capabilities, error) {
+	set := spec.Capabilities
+	switch {
+	case spec.Privileged:
+		set = capabilities.KnownCapabilities()
+	case set == nil:
+		set = keeper.DefaultCapabilities()
+	}
+	known := make(map[string]bool)
+	for _, c := range capabilities.KnownCapabilities() {
+		known[c] = true
+	}
+	for _, c := range set {
+		if !known[c] {
+			return nil, fmt.Errorf("capability %q is unknown: %w", c, keeper.ErrInvalid)
+		}
+	}
+	return &configs.Capabilities{Bounding: set, Effective: set, Permitted: set}, nil
+}
+
+func resourcesOf(r keeper.Resources, m machine) *cgroups.Resources {
+	out := &cgroups.Resources{
+		CpuShares: r.CPUShares, CpuQuota: r.CPUQuotaMicros, CpusetCpus: r.CPUSet,
+		Memory: r.MemoryBytes, MemorySwap: r.MemorySwapBytes,
+	}
+	if out.CpuQuota != 0 {
+		out.CpuPeriod = r.CPUPeriodMicros
+		if out.CpuPeriod == 0 {
+			out.CpuPeriod = defaultCPUPeriodMicros
+		}
+	}
+	if out.Memory != 0 && out.MemorySwap == 0 {
+		out.MemorySwap = out.Memory
+	}
+	if !m.memorySwap {
+		out.MemorySwap = 0 // the kernel counts none, so it has no such limit to set
+	}
+	if m.cgroup2 {
+		out.CpuWeight = cgroups.ConvertCPUSharesToCgroupV2Value(r.CPUShares)
+		out.CpuShares = 0
+	}
+	if r.PidsLimit != 0 {
+		out.PidsLimit = &r.PidsLimit
+	}
+	return out
+}
+
+// envOf is the process's environment with what every shell expects.
+func envOf(env []string) []string {
+	for _, e := range env {
+		if strings.HasPrefix(e, "PATH=") {
+			return env
+		}
+	}
+	return append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, env...)
+}
+
+func idsOf(gids []uint32) []int {
+	out := make([]int, len(gids))
+	for i, g := range gids {
+		out[i] = int(g)
+	}
+	return out
+}

@@ -1,0 +1,203 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/utils"
+	"golang.org/x/sys/unix"
+
+	"skerry.dev/skerry/edgeagent/keeper"
+	"skerry.dev/skerry/edgeagent/keeper/server/crilog"
+)
+
+// ends are both ends of a new process's standard streams while it is being started.
+type ends struct {
+	stdin, stdout, stderr *os.File // the process's
+	console               *os.File // where libcontainer sends the pseudo-terminal's master
+	terminal              *os.File // our end of console
+	sources               []source // ours
+}
+
+// source is the reading end of one output of a container.
+type source struct {
+	name string // "stdout" or "stderr"
+	file *os.File
+}
+
+func openLog(spec *keeper.Spec) (*crilog.File, error) {
+	if spec.LogPath == "" {
+		return nil, nil
+	}
+	size, files := spec.LogMaxBytes, spec.LogMaxFiles
+	if size == 0 {
+		size = keeper.DefaultLogMaxBytes
+	}
+	if files == 0 {
+		files = keeper.DefaultLogMaxFiles
+	}
+	return crilog.Open(spec.LogPath, size, files)
+}
+
+// openEnds opens the container's pipes, or a way to get its terminal. The process's ends are opened for reading and writing, so that it
+// never meets a broken pipe: while no keeper runs, output waits in the pipe.
+func (s *Server) openEnds(spec *keeper.Spec) (*ends, error) {
+	e := &ends{}
+	var err error
+	if spec.Terminal {
+		err = e.openConsole()
+	} else {
+		err = e.openPipes(s.shelf, spec)
+	}
+	if err != nil {
+		e.closeOwn()
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *ends) openPipes(s shelf, spec *keeper.Spec) (err error) {
+	if spec.Stdin {
+		if e.stdin, err = openBlocking(s.path(spec.ID, stdinFile)); err != nil {
+			return err
+		}
+	}
+	if e.sources, err = openSources(s, spec.ID); err != nil {
+		return err
+	}
+	if e.stdout, err = openBlocking(s.path(spec.ID, stdoutFile)); err != nil {
+		return err
+	}
+	e.stderr, err = openBlocking(s.path(spec.ID, stderrFile))
+	return err
+}
+
+// openSources opens the reading ends of a container's output.
+func openSources(s shelf, id string) ([]source, error) {
+	var out []source
+	for _, name := range []string{stdoutFile, stderrFile} {
+		f, err := os.OpenFile(s.path(id, name), os.O_RDONLY|unix.O_NONBLOCK, 0)
+		if err != nil {
+			closeSources(out)
+			return nil, err
+		}
+		out = append(out, source{name: name, file: f})
+	}
+	return out, nil
+}
+
+func closeSources(sources []source) {
+	for _, src := range sources {
+		_ = src.file.Close() // only read from
+	}
+}
+
+// openBlocking opens a pipe for a process, which expects its streams to block.
+func openBlocking(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+func (e *ends) openConsole() error {
+	parent, child, err := utils.NewSockPair("console")
+	if err != nil {
+		return fmt.Errorf("make console socket: %w", err)
+	}
+	e.terminal, e.console = parent, child
+	return nil
+}
+
+// give puts the streams into p: only files, or libcontainer would copy in a goroutine. Absent ones become /dev/null.
+func (e *ends) give(p *libcontainer.Process) {
+	if e.stdin != nil {
+		p.Stdin = e.stdin
+	}
+	if e.stdout != nil {
+		p.Stdout = e.stdout
+	}
+	if e.stderr != nil {
+		p.Stderr = e.stderr
+	}
+	p.ConsoleSocket = e.console
+}
+
+// receiveTerminal takes the master of the pseudo-terminal, which the started process has sent, as the only source.
+func (e *ends) receiveTerminal() error {
+	if e.terminal == nil {
+		return nil
+	}
+	master, err := utils.RecvFile(e.terminal)
+	if err != nil {
+		return fmt.Errorf("receive terminal: %w", err)
+	}
+	pollable, err := nonBlocking(master)
+	if err != nil {
+		return err
+	}
+	e.sources = []source{{name: stdoutFile, file: pollable}}
+	return nil
+}
+
+// nonBlocking replaces f by a file that waits in the poller.
+func nonBlocking(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("duplicate %s: %w", f.Name(), err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, errors.Join(os.NewSyscallError("fcntl", err), unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// takeSources hands the reading ends over.
+func (e *ends) takeSources() []source {
+	taken := e.sources
+	e.sources = nil
+	return taken
+}
+
+// closeOwn closes everything that was not handed over.
+func (e *ends) closeOwn() {
+	for _, f := range []*os.File{e.stdin, e.stdout, e.stderr, e.console, e.terminal} {
+		if f != nil {
+			_ = f.Close() // the process has its own descriptor; nothing was written through ours
+		}
+	}
+	closeSources(e.sources)
+}
+
+// pump moves the output to log, or nowhere when it is nil, until it ends or run does.
+func (src source) pump(run context.Context, log *crilog.File) {
+	stop := context.AfterFunc(run, func() { _ = src.file.SetReadDeadline(time.Unix(1, 0)) }) // fails only when closed
+	defer stop()
+	defer closeSources([]source{src})
+	if log == nil {
+		crilog.Discard(waiting{src.file})
+		return
+	}
+	crilog.Pump(log, src.name, waiting{src.file})
+}
+
+// waiting is a pipe or terminal one can wait for without giving it a buffer.
+type waiting struct{ *os.File }
+
+// Ready blocks until there is something to read, or the end.
+func (w waiting) Ready() error {
+	raw, err := w.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Read(func(fd uintptr) bool {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(poll, 0)
+		return n > 0 || (err != nil && !errors.Is(err, unix.EINTR))
+	})
+}

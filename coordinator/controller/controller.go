@@ -21,7 +21,8 @@ const (
 	Create Verb = "create"
 	// Update writes everything but status.
 	Update Verb = "update"
-	// Status writes status only.
+	// Status writes status, and with it annotations where upstream's strategy lets a status write do so: a Deployment's
+	// and a Node's.
 	Status Verb = "status"
 	// Bind is for a Pod: it writes spec.nodeName, annotations and the PodScheduled condition at once, which Update may not.
 	Bind Verb = "bind"
@@ -33,12 +34,13 @@ const (
 
 // Change is one write that a plan asks for. The Go type of Object says its kind, its metadata namespace and name; for
 // Update, Status, Bind and Finalize its resourceVersion is the precondition, for Delete its UID (and its resourceVersion
-// when set). A change whose precondition fails is dropped: the next plan sees why.
+// when Exact). A change whose precondition fails is dropped: the next plan sees why.
 type Change struct {
 	Verb        Verb
 	Object      runtime.Object
 	Grace       *int64                     // Delete only: seconds, nil for the object's own default
 	Propagation metav1.DeletionPropagation // Delete only: empty for the kind's default
+	Exact       bool                       // Delete only: not if the object changed since
 	Events      []Event                    // recorded when the write succeeded, or alone when Verb is empty
 }
 

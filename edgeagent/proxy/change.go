@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 )
@@ -30,7 +29,8 @@ func Whole(want Ruleset) Change {
 	return c
 }
 
-// wholeFrom is the number of removed slots below which replacing the table is never worth it.
+// wholeFrom is the number of removed slots from which on replacing the table is cheaper than emptying it, if most of
+// it changes.
 const wholeFrom = 4000
 
 // Between is the change from have to want: the differences when the fixed rules stay, else Whole(want). It is Whole,
@@ -40,7 +40,7 @@ func Between(have, want Ruleset) Change {
 		return Whole(want)
 	}
 	c := between(have, want)
-	if len(c.RemovedSlots) > len(want.Slots)/2 && len(c.RemovedSlots) > wholeFrom {
+	if len(c.RemovedSlots) >= wholeFrom && 2*len(c.RemovedServices) > len(have.Services) {
 		return Whole(want)
 	}
 	return c
@@ -48,23 +48,45 @@ func Between(have, want Ruleset) Change {
 
 func between(have, want Ruleset) Change {
 	var c Change
-	c.RemovedServices, c.AddedServices = differences(have.Services, want.Services, compareKeys)
-	c.RemovedSlots, c.AddedSlots = differences(have.Slots, want.Slots, compareSlots)
-	c.RemovedHairpins, c.AddedHairpins = differences(have.Hairpins, want.Hairpins, netip.Addr.Compare)
+	for _, key := range sortedKeys(have.Services, compareKeys) {
+		was, is := have.Services[key], want.Services[key]
+		if is.Slots == nil || was.Pick() != is.Pick() {
+			c.RemovedServices = append(c.RemovedServices, key)
+		}
+		c.RemovedSlots = appendUnshared(c.RemovedSlots, key, was.Slots, is.Slots)
+	}
+	for _, key := range sortedKeys(want.Services, compareKeys) {
+		was, is := have.Services[key], want.Services[key]
+		if was.Slots == nil || was.Pick() != is.Pick() {
+			c.AddedServices = append(c.AddedServices, key)
+		}
+		c.AddedSlots = appendUnshared(c.AddedSlots, key, is.Slots, was.Slots)
+	}
+	c.RemovedHairpins = missing(sortedKeys(have.Hairpins, netip.Addr.Compare), want.Hairpins)
+	c.AddedHairpins = missing(sortedKeys(want.Hairpins, netip.Addr.Compare), have.Hairpins)
 	had, wants := have.Picks(), want.Picks()
-	c.RemovedPicks = slices.DeleteFunc(slices.Clone(had), func(p Pick) bool { return slices.Contains(wants, p) })
-	c.AddedPicks = slices.DeleteFunc(wants, func(p Pick) bool { return slices.Contains(had, p) })
+	c.RemovedPicks = without(had, wants)
+	c.AddedPicks = without(wants, had)
 	return c
 }
 
-// differences lists the keys to remove and to add; a key whose value changes is in both.
-func differences[K comparable, V comparable](have, want map[K]V, compare func(a, b K) int) (removed, added []K) {
-	gone, fresh := maps.Clone(have), maps.Clone(want)
-	for k, v := range have {
-		if w, ok := want[k]; ok && v == w {
-			delete(gone, k)
-			delete(fresh, k)
+// appendUnshared adds the slots that other does not hold in the same place.
+func appendUnshared(list []Slot, key Key, slots, other []netip.AddrPort) []Slot {
+	for i, endpoint := range slots {
+		if i >= len(other) || other[i] != endpoint {
+			list = append(list, Slot{key, uint32(i), endpoint})
 		}
 	}
-	return sortedKeys(gone, compare), sortedKeys(fresh, compare)
+	return list
+}
+
+func missing[K comparable](keys []K, from map[K]struct{}) []K {
+	return slices.DeleteFunc(keys, func(k K) bool {
+		_, present := from[k]
+		return present
+	})
+}
+
+func without(picks, others []Pick) []Pick {
+	return slices.DeleteFunc(slices.Clone(picks), func(p Pick) bool { return slices.Contains(others, p) })
 }

@@ -27,9 +27,12 @@ func staleFlows(before, now Ruleset) flows {
 
 func udpFlows(r Ruleset) flows {
 	all := flows{}
-	for slot, endpoint := range r.Slots {
-		if slot.Protocol == unix.IPPROTO_UDP {
-			all[flow{netip.AddrPortFrom(slot.Addr, slot.Port), endpoint}] = struct{}{}
+	for key, service := range r.Services {
+		if key.Protocol != unix.IPPROTO_UDP {
+			continue
+		}
+		for _, endpoint := range service.Slots {
+			all[flow{netip.AddrPortFrom(key.Addr, key.Port), endpoint}] = struct{}{}
 		}
 	}
 	return all

@@ -46,6 +46,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.proxy = proxy
+	t.Cleanup(func() { closeProxy(t, proxy) })
 	return w
 }
 
@@ -368,7 +369,7 @@ func TestNftPrintsTheRules(t *testing.T) {
 		return err
 	})
 	for _, want := range []string{
-		"dnat to ip daddr . meta l4proto . th dport . numgen random mod 2 map @slots",
+		"dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 2 map @slots",
 		"10.43.0.1 . tcp . 80 : goto pick-2",
 		"10.43.0.1 . tcp . 80 . 0x00000000 : 10.42.1.2 . 8080",
 		"jhash ip saddr mod 256",
@@ -432,7 +433,14 @@ func newProxy(b *testing.B) *Proxy {
 	if err != nil {
 		b.Fatal(err)
 	}
+	b.Cleanup(func() { closeProxy(b, proxy) })
 	return proxy
+}
+
+func closeProxy(t testing.TB, proxy *Proxy) {
+	if err := proxy.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func bigTable(third int) messaging.ServiceTable {
@@ -457,8 +465,10 @@ func nftScript(b *testing.B, table messaging.ServiceTable) string {
 	}
 	var script strings.Builder
 	fmt.Fprintf(&script, "flush map ip %s slots\nadd element ip %s slots {\n", TableName, TableName)
-	for slot, endpoint := range r.Slots {
-		fmt.Fprintf(&script, "%s . tcp . %d . %d : %s . %d,\n", slot.Addr, slot.Port, slot.Index, endpoint.Addr(), endpoint.Port())
+	for key, service := range r.Services {
+		for i, endpoint := range service.Slots {
+			fmt.Fprintf(&script, "%s . tcp . %d . %d : %s . %d,\n", key.Addr, key.Port, i, endpoint.Addr(), endpoint.Port())
+		}
 	}
 	script.WriteString("}\n")
 	return script.String()

@@ -56,27 +56,108 @@ var (
 	}
 )
 
+// kernel is a netlink connection to nftables. It is opened at first use and kept, because closing one waits for the
+// kernel to reclaim what the last transaction removed (10 ms).
+type kernel struct {
+	conn   *nftables.Conn
+	socket *mdnetlink.Conn // the one inside conn
+}
+
 // write performs the change in one transaction: the kernel takes all of it or nothing.
-func write(ctx context.Context, want Ruleset, c Change) error {
-	conn, err := dial(ctx)
-	if err != nil {
-		return err
-	}
-	if c.Base {
-		if err := addBase(conn, want); err != nil {
+func (k *kernel) write(ctx context.Context, want Ruleset, c Change) error {
+	return k.transact(ctx, func(conn *nftables.Conn) error {
+		if c.Base {
+			if err := addBase(conn, want); err != nil {
+				return err
+			}
+		}
+		for _, pick := range c.AddedPicks {
+			addPick(conn, pick)
+		}
+		if err := writeElements(conn, want, c); err != nil {
 			return err
 		}
+		for _, pick := range c.RemovedPicks {
+			conn.DelChain(&nftables.Chain{Table: table, Name: pick.Chain()})
+		}
+		return nil
+	})
+}
+
+func (k *kernel) removeTable(ctx context.Context) error {
+	err := k.transact(ctx, func(conn *nftables.Conn) error {
+		conn.AddTable(table)
+		conn.DelTable(table)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("remove service rules: %w", err)
 	}
-	for _, pick := range c.AddedPicks {
-		addPick(conn, pick)
+	return nil
+}
+
+func (k *kernel) tablePresent(ctx context.Context) (bool, error) {
+	present := true
+	err := k.transact(ctx, func(conn *nftables.Conn) error {
+		_, err := conn.ListTableOfFamily(TableName, nftables.TableFamilyIPv4)
+		if errors.Is(err, os.ErrNotExist) {
+			present = false
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("look for service rules: %w", err)
 	}
-	if err := writeElements(conn, want, c); err != nil {
+	return present, nil
+}
+
+// transact sends what fill puts into the connection. After an error the connection is closed: answers may be left in it.
+func (k *kernel) transact(ctx context.Context, fill func(*nftables.Conn) error) error {
+	if err := k.open(ctx); err != nil {
 		return err
 	}
-	for _, pick := range c.RemovedPicks {
-		conn.DelChain(&nftables.Chain{Table: table, Name: pick.Chain()})
+	err := fill(k.conn)
+	if err == nil {
+		err = k.conn.Flush()
 	}
-	return conn.Flush()
+	if err != nil {
+		return errors.Join(err, k.close())
+	}
+	return nil
+}
+
+// open makes the connection ready for one transaction that ends with ctx or after transactionTimeout.
+func (k *kernel) open(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if k.conn == nil {
+		conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(
+			func(c *mdnetlink.Conn) error { k.socket = c; return nil },
+			func(c *mdnetlink.Conn) error { return c.SetWriteBuffer(socketBytes) },
+			func(c *mdnetlink.Conn) error { return c.SetReadBuffer(socketBytes / 8) },
+		))
+		if err != nil {
+			return fmt.Errorf("open netlink to nftables: %w", err)
+		}
+		k.conn = conn
+	}
+	deadline := time.Now().Add(transactionTimeout)
+	if earlier, ok := ctx.Deadline(); ok && earlier.Before(deadline) {
+		deadline = earlier
+	}
+	return k.socket.SetDeadline(deadline)
+}
+
+// close may be called at any time; the next transaction opens anew.
+func (k *kernel) close() error {
+	if k.conn == nil {
+		return nil
+	}
+	err := k.conn.CloseLasting()
+	k.conn, k.socket = nil, nil
+	return err
 }
 
 // addBase replaces the table. Adding it first makes the deletion succeed when there is none.
@@ -103,10 +184,10 @@ func writeElements(conn *nftables.Conn, want Ruleset, c Change) error {
 		}),
 		inChunks(conn.SetDeleteElements, hairpinsSet, c.RemovedHairpins, hairpinElement),
 		inChunks(conn.SetAddElements, slotsMap, c.AddedSlots, func(s Slot) nftables.SetElement {
-			return nftables.SetElement{Key: s.encode(), Val: encodeEndpoint(want.Slots[s])}
+			return nftables.SetElement{Key: s.encode(), Val: encodeEndpoint(s.Endpoint)}
 		}),
 		inChunks(conn.SetAddElements, servicesMap, c.AddedServices, func(k Key) nftables.SetElement {
-			verdict := &expr.Verdict{Kind: expr.VerdictGoto, Chain: want.Services[k].Chain()}
+			verdict := &expr.Verdict{Kind: expr.VerdictGoto, Chain: want.Services[k].Pick().Chain()}
 			return nftables.SetElement{Key: k.encode(), VerdictData: verdict}
 		}),
 		inChunks(conn.SetAddElements, hairpinsSet, c.AddedHairpins, hairpinElement),
@@ -153,48 +234,4 @@ func encodeEndpoint(endpoint netip.AddrPort) []byte {
 func hairpinElement(addr netip.Addr) nftables.SetElement {
 	b := addr.As4()
 	return nftables.SetElement{Key: append(b[:], b[:]...)}
-}
-
-func removeTable(ctx context.Context) error {
-	conn, err := dial(ctx)
-	if err != nil {
-		return err
-	}
-	conn.AddTable(table)
-	conn.DelTable(table)
-	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("remove service rules: %w", err)
-	}
-	return nil
-}
-
-func tablePresent(ctx context.Context) (bool, error) {
-	conn, err := dial(ctx)
-	if err != nil {
-		return false, err
-	}
-	_, err = conn.ListTableOfFamily(TableName, nftables.TableFamilyIPv4)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("look for service rules: %w", err)
-	}
-	return true, nil
-}
-
-// dial prepares a transaction. The socket itself is opened by the library when the transaction is sent.
-func dial(ctx context.Context) (*nftables.Conn, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	deadline := time.Now().Add(transactionTimeout)
-	if earlier, ok := ctx.Deadline(); ok && earlier.Before(deadline) {
-		deadline = earlier
-	}
-	return nftables.New(nftables.WithSockOptions(
-		func(c *mdnetlink.Conn) error { return c.SetDeadline(deadline) },
-		func(c *mdnetlink.Conn) error { return c.SetWriteBuffer(socketBytes) },
-		func(c *mdnetlink.Conn) error { return c.SetReadBuffer(socketBytes / 8) },
-	))
 }

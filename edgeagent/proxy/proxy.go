@@ -19,9 +19,11 @@ type Proxy struct {
 	settings Settings
 	table    messaging.ServiceTable // the last one given to Apply
 	applied  *Ruleset               // what the kernel holds; nil when not known
+	kernel   kernel
 }
 
-// New makes a proxy. It touches nothing before the first Apply.
+// New makes a proxy. It touches nothing before the first Apply, and keeps working in the network namespace in which that
+// is called.
 func New(settings Settings, log *slog.Logger) (*Proxy, error) {
 	if err := settings.validate(); err != nil {
 		return nil, err
@@ -76,7 +78,7 @@ func (p *Proxy) Check(ctx context.Context) error {
 		}
 		return p.apply(ctx)
 	}
-	present, err := tablePresent(ctx)
+	present, err := p.kernel.tablePresent(ctx)
 	if err != nil || present {
 		return err
 	}
@@ -90,7 +92,14 @@ func (p *Proxy) Remove(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.applied = nil
-	return removeTable(ctx)
+	return p.kernel.removeTable(ctx)
+}
+
+// Close releases the connection to the kernel. The rules stay: services work while no agent runs.
+func (p *Proxy) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.kernel.close()
 }
 
 // apply brings the kernel from what it is known to hold to the current table. When an incremental change does not fit,
@@ -100,25 +109,29 @@ func (p *Proxy) apply(ctx context.Context) error {
 	if !want.ServiceCIDR.IsValid() {
 		return problems
 	}
-	change := Whole(want)
-	if p.applied != nil {
-		change = Between(*p.applied, want)
-	}
+	change := p.change(want)
 	if change.Empty() {
 		return problems
 	}
 	before := p.applied
 	p.applied = nil
-	err := write(ctx, want, change)
+	err := p.kernel.write(ctx, want, change)
 	if err != nil && !change.Base {
 		p.log.Warn("service rules do not match, replacing them", "err", err)
-		err = write(ctx, want, Whole(want))
+		err = p.kernel.write(ctx, want, Whole(want))
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("write service rules: %w", err), problems)
 	}
 	p.applied = &want
 	return errors.Join(p.forget(before, want), problems)
+}
+
+func (p *Proxy) change(want Ruleset) Change {
+	if p.applied == nil {
+		return Whole(want)
+	}
+	return Between(*p.applied, want)
 }
 
 // forget ends the kernel's memory of UDP flows to endpoints that are gone. TCP notices by itself; a UDP client would

@@ -29,8 +29,7 @@ type Ruleset struct {
 
 	ServiceCIDR    netip.Prefix
 	ClusterPodCIDR netip.Prefix
-	Services       map[Key]Pick
-	Slots          map[Slot]netip.AddrPort
+	Services       map[Key]Service
 	Hairpins       map[netip.Addr]struct{} // endpoints on this node that a client might share an address with
 }
 
@@ -41,10 +40,20 @@ type Key struct {
 	Port     uint16
 }
 
-// Slot is one place of a service port at which an endpoint stands.
+// Service is where one service port leads.
+type Service struct {
+	Affinity bool             // choose by the client's address instead of at random
+	Slots    []netip.AddrPort // at least one; an endpoint may have several
+}
+
+// Pick is how the service chooses.
+func (s Service) Pick() Pick { return Pick{Slots: uint32(len(s.Slots)), Affinity: s.Affinity} }
+
+// Slot is one place of a service port and the endpoint that stands there.
 type Slot struct {
 	Key
-	Index uint32
+	Index    uint32
+	Endpoint netip.AddrPort
 }
 
 // Pick says how a service port chooses among its slots. It names a chain.
@@ -64,8 +73,8 @@ func (p Pick) Chain() string {
 // Picks returns the distinct ways to pick that are in use, sorted.
 func (r Ruleset) Picks() []Pick {
 	seen := map[Pick]struct{}{}
-	for _, p := range r.Services {
-		seen[p] = struct{}{}
+	for _, s := range r.Services {
+		seen[s.Pick()] = struct{}{}
 	}
 	return sortedKeys(seen, func(a, b Pick) int {
 		return cmp.Or(strings.Compare(a.Chain()[:4], b.Chain()[:4]), cmp.Compare(a.Slots, b.Slots))
@@ -86,7 +95,7 @@ func Render(table messaging.ServiceTable, s Settings) (Ruleset, error) {
 	}
 	r := Ruleset{
 		Settings: s, ServiceCIDR: services, ClusterPodCIDR: pods,
-		Services: map[Key]Pick{}, Slots: map[Slot]netip.AddrPort{}, Hairpins: map[netip.Addr]struct{}{},
+		Services: make(map[Key]Service, len(table.Services)), Hairpins: map[netip.Addr]struct{}{},
 	}
 	var problems []error
 	for _, port := range table.Services {
@@ -115,10 +124,7 @@ func (r *Ruleset) add(port messaging.ServicePort) error {
 	if port.Affinity {
 		slots = rendezvous(endpoints)
 	}
-	r.Services[key] = Pick{Slots: uint32(len(slots)), Affinity: port.Affinity}
-	for i, endpoint := range slots {
-		r.Slots[Slot{key, uint32(i)}] = endpoint
-	}
+	r.Services[key] = Service{Affinity: port.Affinity, Slots: slots}
 	for _, endpoint := range endpoints {
 		if r.PodCIDR.IsValid() && r.PodCIDR.Contains(endpoint.Addr()) {
 			r.Hairpins[endpoint.Addr()] = struct{}{}
@@ -234,8 +240,4 @@ func sortedKeys[K comparable, V any](m map[K]V, compare func(a, b K) int) []K {
 
 func compareKeys(a, b Key) int {
 	return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
-}
-
-func compareSlots(a, b Slot) int {
-	return cmp.Or(compareKeys(a.Key, b.Key), cmp.Compare(a.Index, b.Index))
 }

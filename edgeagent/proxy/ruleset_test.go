@@ -58,12 +58,10 @@ func runScript(t *testing.T, path string) {
 func describe(r Ruleset, err error) string {
 	var b strings.Builder
 	for _, key := range sortedKeys(r.Services, compareKeys) {
-		fmt.Fprintf(&b, "%s proto %d port %d: %s\n", key.Addr, key.Protocol, key.Port, r.Services[key].Chain())
+		fmt.Fprintf(&b, "%s proto %d port %d: %s\n", key.Addr, key.Protocol, key.Port, r.Services[key].Pick().Chain())
 		shares := map[netip.AddrPort]int{}
-		for slot, endpoint := range r.Slots {
-			if slot.Key == key {
-				shares[endpoint]++
-			}
+		for _, endpoint := range r.Services[key].Slots {
+			shares[endpoint]++
 		}
 		for _, endpoint := range sortedKeys(shares, netip.AddrPort.Compare) {
 			fmt.Fprintf(&b, "  %s in %d\n", endpoint, shares[endpoint])
@@ -85,9 +83,10 @@ func TestRenderKeepsClientsWhenAnEndpointGoes(t *testing.T) {
 	before := sticky(t, 10)
 	after := sticky(t, 9)
 	gone := netip.MustParseAddrPort("10.42.1.10:80")
-	for slot, endpoint := range before.Slots {
-		if now := after.Slots[slot]; endpoint != gone && now != endpoint {
-			t.Errorf("slot %d moved from %s, which is still there, to %s", slot.Index, endpoint, now)
+	key := Key{Addr: netip.MustParseAddr("10.43.0.9"), Protocol: 6, Port: 80}
+	for i, endpoint := range before.Services[key].Slots {
+		if now := after.Services[key].Slots[i]; endpoint != gone && now != endpoint {
+			t.Errorf("slot %d moved from %s, which is still there, to %s", i, endpoint, now)
 		}
 	}
 }
@@ -110,58 +109,99 @@ func sticky(t *testing.T, endpoints int) Ruleset {
 // Applying Between to a model of the kernel must give the wanted ruleset, for any pair of tables.
 func TestBetweenConverges(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	have, _ := Render(randomTable(rng), testSettings)
-	for range 200 {
+	kernel := model{services: map[Key]Pick{}, slots: map[place]netip.AddrPort{}, picks: map[Pick]struct{}{}}
+	have := Ruleset{Settings: testSettings}
+	for round := range 200 {
 		want, err := Render(randomTable(rng), testSettings)
 		if err != nil {
 			t.Fatal(err)
 		}
-		change := Between(have, want)
-		have = model(t, have, want, change)
-		if diff := cmp.Diff(want, have, cmp.Comparer(equalAddr), cmp.Comparer(equalPrefix), cmp.Comparer(equalAddrPort)); diff != "" {
-			t.Fatalf("after the change (-want +got):\n%s", diff)
+		if round == 0 {
+			have.ServiceCIDR, have.ClusterPodCIDR = want.ServiceCIDR, want.ClusterPodCIDR
 		}
-		if again := Between(have, want); !again.Empty() {
-			t.Fatalf("second change is not empty: %+v", again)
+		kernel.take(t, want, Between(have, want))
+		kernel.check(t, want)
+		if again := Between(want, want); !again.Empty() {
+			t.Fatalf("the change to itself is not empty: %+v", again)
 		}
+		have = want
 	}
 }
 
-func equalAddr(a, b netip.Addr) bool         { return a == b }
-func equalPrefix(a, b netip.Prefix) bool     { return a == b }
-func equalAddrPort(a, b netip.AddrPort) bool { return a == b }
-
 // model does what the kernel does: adding what is there, or removing what is not, is an error.
-func model(t *testing.T, have, want Ruleset, c Change) Ruleset {
+type model struct {
+	services map[Key]Pick
+	slots    map[place]netip.AddrPort
+	picks    map[Pick]struct{}
+}
+
+type place struct {
+	Key
+	index uint32
+}
+
+func (m model) take(t *testing.T, want Ruleset, c Change) {
 	t.Helper()
 	if c.Base {
 		t.Fatal("a change of services alone must not replace the table")
 	}
+	for _, p := range c.AddedPicks {
+		add(t, m.picks, p, struct{}{})
+	}
 	for _, k := range c.RemovedServices {
-		delete(have.Services, k)
+		remove(t, m.services, k)
 	}
 	for _, s := range c.RemovedSlots {
-		delete(have.Slots, s)
-	}
-	for _, h := range c.RemovedHairpins {
-		delete(have.Hairpins, h)
-	}
-	for _, k := range c.AddedServices {
-		if _, ok := have.Services[k]; ok {
-			t.Fatalf("service %v added twice", k)
-		}
-		have.Services[k] = want.Services[k]
+		remove(t, m.slots, place{s.Key, s.Index})
 	}
 	for _, s := range c.AddedSlots {
-		if _, ok := have.Slots[s]; ok {
-			t.Fatalf("slot %v added twice", s)
+		add(t, m.slots, place{s.Key, s.Index}, s.Endpoint)
+	}
+	for _, k := range c.AddedServices {
+		add(t, m.services, k, want.Services[k].Pick())
+	}
+	for _, p := range c.RemovedPicks {
+		remove(t, m.picks, p)
+	}
+}
+
+func (m model) check(t *testing.T, want Ruleset) {
+	t.Helper()
+	slots := 0
+	for key, service := range want.Services {
+		if m.services[key] != service.Pick() {
+			t.Errorf("service %v picks by %v, want %v", key, m.services[key], service.Pick())
 		}
-		have.Slots[s] = want.Slots[s]
+		if _, ok := m.picks[service.Pick()]; !ok {
+			t.Errorf("chain %s is missing", service.Pick().Chain())
+		}
+		for i, endpoint := range service.Slots {
+			slots++
+			if got := m.slots[place{key, uint32(i)}]; got != endpoint {
+				t.Errorf("service %v slot %d is %s, want %s", key, i, got, endpoint)
+			}
+		}
 	}
-	for _, h := range c.AddedHairpins {
-		have.Hairpins[h] = struct{}{}
+	if len(m.services) != len(want.Services) || len(m.slots) != slots || len(m.picks) != len(want.Picks()) {
+		t.Errorf("%d services, %d slots, %d chains; want %d, %d, %d",
+			len(m.services), len(m.slots), len(m.picks), len(want.Services), slots, len(want.Picks()))
 	}
-	return have
+}
+
+func add[K comparable, V any](t *testing.T, m map[K]V, key K, value V) {
+	t.Helper()
+	if _, ok := m[key]; ok {
+		t.Fatalf("%v added twice", key)
+	}
+	m[key] = value
+}
+
+func remove[K comparable, V any](t *testing.T, m map[K]V, key K) {
+	t.Helper()
+	if _, ok := m[key]; !ok {
+		t.Fatalf("%v removed, but it is not there", key)
+	}
+	delete(m, key)
 }
 
 func randomTable(rng *rand.Rand) messaging.ServiceTable {
@@ -192,11 +232,9 @@ func FuzzRender(f *testing.F) {
 				ClusterIP: clusterIP, Protocol: protocol, Port: port, Affinity: affinity, Endpoints: []string{endpoint},
 			}},
 		}, testSettings)
-		for key, pick := range r.Services {
-			for i := range pick.Slots {
-				if _, ok := r.Slots[Slot{key, i}]; !ok {
-					t.Fatalf("%v has no slot %d of %d", key, i, pick.Slots)
-				}
+		for key, service := range r.Services {
+			if len(service.Slots) == 0 {
+				t.Fatalf("%v has no slot: the kernel would refuse a random number below 0", key)
 			}
 		}
 	})

@@ -52,16 +52,57 @@ func deleteDetails(c controller.Change, old controller.Object) string {
 // ignored fields differ in every write.
 var ignored = map[string]bool{"metadata.resourceVersion": true, "metadata.generation": true}
 
-// difference lists the leaves that differ between two objects.
+// difference lists the leaves that differ between two objects, and elements of lists that came or went as one line each.
 func difference(old, changed controller.Object) string {
 	a, b := leaves(old), leaves(changed)
 	var lines []string
+	said := map[string]bool{}
 	for _, path := range slices.Sorted(maps.Keys(union(a, b))) {
-		if a[path] != b[path] && !ignored[path] {
-			lines = append(lines, "\n    "+change(path, a[path], b[path]))
+		if a[path] == b[path] || ignored[path] {
+			continue
+		}
+		line := change(path, a[path], b[path])
+		switch element := elementOf(path); {
+		case element != "" && !has(a, element):
+			path, line = element, "+ "+element+whole(b, element)
+		case element != "" && !has(b, element):
+			path, line = element, "- "+element
+		}
+		if !said[path] {
+			said[path] = true
+			lines = append(lines, "\n    "+line)
 		}
 	}
 	return strings.Join(lines, "")
+}
+
+// elementOf is the path of the list element that the leaf is in, empty when it is in none.
+func elementOf(path string) string { return path[:strings.LastIndex(path, "]")+1] }
+
+func has(leaves map[string]string, element string) bool {
+	for path := range leaves {
+		if strings.HasPrefix(path, element) {
+			return true
+		}
+	}
+	return false
+}
+
+// whole prints an element's leaves, without times and what its label says.
+func whole(leaves map[string]string, element string) string {
+	text := ""
+	for _, path := range slices.Sorted(maps.Keys(leaves)) {
+		name, inside := strings.CutPrefix(path, element)
+		name = strings.TrimPrefix(name, ".")
+		if !inside || name == "type" || name == "key" || name == "effect" || strings.HasSuffix(name, "Time") || strings.HasPrefix(name, "time") {
+			continue
+		}
+		if name == "" {
+			return " " + leaves[path]
+		}
+		text += fmt.Sprintf(" %s=%q", name, leaves[path])
+	}
+	return text
 }
 
 func change(path, from, to string) string {

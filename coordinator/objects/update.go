@@ -117,7 +117,6 @@ func (s *Store) change(ctx context.Context, item *view.Item, obj runtime.Object,
 
 // commit stores obj over item, deletes it when that was all it waited for, or does nothing when nothing changed.
 func (s *Store) commit(ctx context.Context, item *view.Item, obj runtime.Object, w write) (runtime.Object, error) {
-	metaOf(obj).SetResourceVersion(item.Meta.GetResourceVersion())
 	switch {
 	case deletionComplete(item, obj):
 		if w.DryRun {
@@ -161,6 +160,7 @@ func (s *Store) prepareChange(res *resource.Resource, st *strategy, item *view.I
 		st.update(obj, item.Object)
 	}
 	m.SetUID(old.GetUID())
+	m.SetResourceVersion(old.GetResourceVersion())
 	m.SetCreationTimestamp(old.GetCreationTimestamp())
 	m.SetSelfLink(old.GetSelfLink())
 	if old.GetDeletionTimestamp() != nil {

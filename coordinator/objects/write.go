@@ -17,8 +17,9 @@ import (
 	"skerry.dev/skerry/messaging/store"
 )
 
-// maxAttempts bounds how often a write that another coordinator overtook is made again.
-const maxAttempts = 5
+// maxAttempts bounds how often a write that another coordinator overtook is made again. Two that write one object in
+// turns need a few; more means that something is wrong.
+const maxAttempts = 32
 
 // metaOf gives the metadata of an object whose type is served: they all have it.
 func metaOf(obj runtime.Object) metav1.Object {

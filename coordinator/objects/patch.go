@@ -154,12 +154,16 @@ func (p *patcher) decode(after []byte, gvk schema.GroupVersionKind, name string,
 	return obj, nil
 }
 
-// unprocessable is how upstream reports a patch that does not fit the object.
+// unprocessable reports a patch that does not fit the object, with upstream's code and reason. Upstream's message keeps
+// the cause to itself.
 func unprocessable(err error) error {
 	if err == nil {
 		return nil
 	}
-	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid,
+		Message: fmt.Sprintf("the patch does not fit the object: %v", err),
+	}}
 }
 
 func strategicError(err error) error {
@@ -170,8 +174,6 @@ func strategicError(err error) error {
 		errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys), errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList),
 		errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
 		return apierrors.NewBadRequest(err.Error())
-	case errors.Is(err, mergepatch.ErrNoListOfLists):
-		return unprocessable(err)
 	}
 	return unprocessable(err)
 }

@@ -1,0 +1,124 @@
+package containerspec
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"skerry.dev/skerry/edgeagent/keeper"
+)
+
+// errUnsupported names settings that this agent cannot honour; running the container without them would be a lie.
+var errUnsupported = errors.New("is not supported by this node")
+
+// secure applies the security contexts; the container's wins over the pod's.
+func secure(s *keeper.Spec, in Input) error {
+	c := in.Container.SecurityContext
+	if c == nil {
+		c = &corev1.SecurityContext{}
+	}
+	s.ReadonlyRootfs = isTrue(c.ReadOnlyRootFilesystem)
+	s.Privileged = isTrue(c.Privileged)
+	s.NoNewPrivs = !s.Privileged && !isTrue(c.AllowPrivilegeEscalation)
+	if !s.Privileged {
+		s.Capabilities = capabilities(c.Capabilities)
+	}
+	if c.ProcMount != nil && *c.ProcMount == corev1.UnmaskedProcMount {
+		s.MaskedPaths, s.ReadonlyPaths = []string{}, []string{}
+	}
+	if isTrue(in.Pod.Spec.ShareProcessNamespace) {
+		return fmt.Errorf("shareProcessNamespace %w", errUnsupported)
+	}
+	if err := seccomp(s, in.Pod.Spec.SecurityContext, c); err != nil {
+		return err
+	}
+	return checkNonRoot(in)
+}
+
+// seccomp: the keeper says whether it has the profile.
+func seccomp(s *keeper.Spec, pod *corev1.PodSecurityContext, c *corev1.SecurityContext) error {
+	profile := c.SeccompProfile
+	if profile == nil && pod != nil {
+		profile = pod.SeccompProfile
+	}
+	if profile == nil || s.Privileged {
+		return nil
+	}
+	switch profile.Type {
+	case corev1.SeccompProfileTypeUnconfined:
+		s.SeccompProfile = keeper.SeccompUnconfined
+	case corev1.SeccompProfileTypeRuntimeDefault:
+		s.SeccompProfile = keeper.SeccompRuntimeDefault
+	case corev1.SeccompProfileTypeLocalhost:
+		return fmt.Errorf("seccomp profile of type Localhost %w", errUnsupported)
+	}
+	return nil
+}
+
+// capabilities starts from the default set, drops, then adds.
+func capabilities(c *corev1.Capabilities) []string {
+	if c == nil {
+		return nil // the keeper's default
+	}
+	set := map[string]bool{}
+	for _, name := range keeper.DefaultCapabilities() {
+		set[name] = true
+	}
+	for _, name := range c.Drop {
+		if strings.EqualFold(string(name), "ALL") {
+			clear(set)
+		}
+		delete(set, capability(name))
+	}
+	for _, name := range c.Add {
+		if strings.EqualFold(string(name), "ALL") {
+			for _, all := range allCapabilities {
+				set[all] = true
+			}
+			continue
+		}
+		set[capability(name)] = true
+	}
+	return slices.AppendSeq([]string{}, slices.Values(slices.Sorted(maps.Keys(set))))
+}
+
+func capability(name corev1.Capability) string {
+	upper := strings.ToUpper(string(name))
+	if strings.HasPrefix(upper, "CAP_") {
+		return upper
+	}
+	return "CAP_" + upper
+}
+
+// allCapabilities is capabilities(7) as of Linux 5.9.
+var allCapabilities = []string{
+	"CAP_AUDIT_CONTROL", "CAP_AUDIT_READ", "CAP_AUDIT_WRITE", "CAP_BLOCK_SUSPEND", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_IPC_LOCK", "CAP_IPC_OWNER",
+	"CAP_KILL", "CAP_LEASE", "CAP_LINUX_IMMUTABLE", "CAP_MAC_ADMIN", "CAP_MAC_OVERRIDE", "CAP_MKNOD", "CAP_NET_ADMIN",
+	"CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_RAW", "CAP_PERFMON", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP",
+	"CAP_SETUID", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_CHROOT", "CAP_SYS_MODULE", "CAP_SYS_NICE", "CAP_SYS_PACCT",
+	"CAP_SYS_PTRACE", "CAP_SYS_RAWIO", "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_SYSLOG", "CAP_WAKE_ALARM",
+}
+
+// checkNonRoot refuses a container that must not run as root and would, in the kubelet's words.
+func checkNonRoot(in Input) error {
+	c, p := in.Container.SecurityContext, in.Pod.Spec.SecurityContext
+	var must *bool
+	if p != nil {
+		must = p.RunAsNonRoot
+	}
+	if c != nil && c.RunAsNonRoot != nil {
+		must = c.RunAsNonRoot
+	}
+	if !isTrue(must) || in.User.UID != 0 {
+		return nil
+	}
+	return fmt.Errorf("container has runAsNonRoot and image will run as root (pod: %q, container: %s)",
+		in.Pod.Name+"_"+in.Pod.Namespace+"("+string(in.Pod.UID)+")", in.Container.Name)
+}
+
+func isTrue(b *bool) bool { return b != nil && *b }

@@ -65,7 +65,9 @@ func (v *View) apply(changes []store.Entry) {
 		switch {
 		case t == nil:
 		case e.Deleted:
-			v.drop(t, keyOf(e), e.Revision)
+			if have := t.items[keyOf(e)]; have != nil && have.Revision < e.Revision { // else a repetition
+				v.drop(t, keyOf(e), e.Revision)
+			}
 		default:
 			v.put(t, e, false)
 		}

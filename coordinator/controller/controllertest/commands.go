@@ -19,6 +19,7 @@ import (
 //	run [n]             rounds until the plans rest, at most n (20)
 //	advance <duration>  moves the clock
 //	ready|unready|fail|finish <pod>...|all   what a node would report; all means every pod that is not
+//	delete <pod>...     a person deletes pods
 //	gone <pod>...|all   the node reports that terminating pods have stopped: they are removed
 //	pods                prints the pods
 //	sets                prints the ReplicaSets
@@ -32,6 +33,7 @@ func (w *World) Commands(plans ...controller.Plan) map[string]Command {
 		"unready": func(args []string) ([]string, error) { return nil, w.report(args, running(corev1.ConditionFalse)) },
 		"fail":    func(args []string) ([]string, error) { return nil, w.report(args, ended(corev1.PodFailed)) },
 		"finish":  func(args []string) ([]string, error) { return nil, w.report(args, ended(corev1.PodSucceeded)) },
+		"delete":  func(args []string) ([]string, error) { return nil, w.deletePods(args) },
 		"gone":    func(args []string) ([]string, error) { return nil, w.gone(args) },
 		"pods":    func([]string) ([]string, error) { return w.Table(), nil },
 		"sets":    func([]string) ([]string, error) { return w.sets(), nil },
@@ -100,6 +102,14 @@ func (w *World) report(names []string, edit func(*corev1.Pod, time.Time) bool) e
 		}
 	}
 	return nil
+}
+
+func (w *World) deletePods(names []string) error {
+	pods, err := w.choose(names)
+	for _, p := range pods {
+		w.Perform([]controller.Change{{Verb: controller.Delete, Object: p}})
+	}
+	return err
 }
 
 func (w *World) gone(names []string) error {

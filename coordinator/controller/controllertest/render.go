@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"skerry.dev/skerry/coordinator/controller"
 )
@@ -31,11 +32,15 @@ func (w *World) name(line string) string {
 }
 
 func details(o controller.Object) string {
-	pod, ok := o.(*corev1.Pod)
-	if !ok || pod.Spec.NodeName == "" {
-		return ""
+	switch o := o.(type) {
+	case *corev1.Pod:
+		if o.Spec.NodeName != "" {
+			return " on " + o.Spec.NodeName
+		}
+	case *discoveryv1.EndpointSlice:
+		return whole(leaves(o), "endpoints") + whole(leaves(o), "ports")
 	}
-	return " on " + pod.Spec.NodeName
+	return ""
 }
 
 func deleteDetails(c controller.Change, old controller.Object) string {

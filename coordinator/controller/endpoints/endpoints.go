@@ -180,7 +180,9 @@ func ownLabels(svc *corev1.Service, extra map[string]string) map[string]string {
 	return own
 }
 
-func reference(svc *corev1.Service) metav1.OwnerReference { return controller.Reference(svc, "v1", "Service") }
+func reference(svc *corev1.Service) metav1.OwnerReference {
+	return controller.Reference(svc, "v1", "Service")
+}
 
 func podTarget(pod *corev1.Pod) *corev1.ObjectReference {
 	return &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}

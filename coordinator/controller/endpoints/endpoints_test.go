@@ -30,15 +30,10 @@ func TestScripts(t *testing.T) {
 			w.Remove(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: args[0]}})
 			return nil, nil
 		}
-		commands["delete"] = func(args []string) ([]string, error) {
-			return nil, must(w.Perform([]controller.Change{{Verb: controller.Delete, Object: w.Pod(args[0])}}))
-		}
 		commands["table"] = func([]string) ([]string, error) { return table(w), nil }
 		return commands
 	})
 }
-
-func must([]string) error { return nil }
 
 // service name [headless=true] [selector=app] [port=name:80:target]... [publish=true] [affinity=true]
 func service(w *controllertest.World, args []string) error {

@@ -67,6 +67,7 @@ func (o Options) plan(s *controller.Snapshot, now time.Time) ([]controller.Chang
 	for i, node := range s.Nodes {
 		p.mark(node, p.fallen[i])
 	}
+	p.readiness()
 	p.evict()
 	return p.changes, p.wake
 }

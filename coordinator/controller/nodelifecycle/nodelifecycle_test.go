@@ -84,6 +84,7 @@ func pod(w *controllertest.World, args []string) error {
 		}
 		p.Spec.Tolerations = append(p.Spec.Tolerations, t)
 	}
+	controller.SetPodCondition(&p.Status, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue}, w.Now)
 	w.Put(p)
 	return nil
 }

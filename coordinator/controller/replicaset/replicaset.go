@@ -53,7 +53,7 @@ func (p *planner) plan(rs *appsv1.ReplicaSet) {
 	}
 	claimed := p.claim(rs, selector)
 	if rs.DeletionTimestamp == nil {
-		p.scale(rs, claimed.counted)
+		p.scale(rs, claimed)
 	}
 	p.status(rs, claimed)
 }
@@ -62,6 +62,7 @@ func (p *planner) plan(rs *appsv1.ReplicaSet) {
 type claims struct {
 	counted     []*corev1.Pod
 	terminating []*corev1.Pod
+	fenced      int // terminating ones that may still run and must not run twice: each keeps a replacement from being made
 }
 
 func (p *planner) claim(rs *appsv1.ReplicaSet, selector labels.Selector) claims {
@@ -73,6 +74,9 @@ func (p *planner) claim(rs *appsv1.ReplicaSet, selector labels.Selector) claims 
 			p.release(rs, pod)
 		case pod.DeletionTimestamp != nil && !controller.PodFinished(pod):
 			c.terminating = append(c.terminating, pod)
+			if pod.Annotations[api.AnnotationSingleton] == "true" {
+				c.fenced++
+			}
 		case controller.PodActive(pod) && !controller.Standby(pod, owned):
 			c.counted = append(c.counted, pod)
 		}
@@ -113,13 +117,16 @@ func (p *planner) release(rs *appsv1.ReplicaSet, pod *corev1.Pod) {
 	p.changes = append(p.changes, controller.Change{Verb: controller.Update, Object: released})
 }
 
-func (p *planner) scale(rs *appsv1.ReplicaSet, pods []*corev1.Pod) {
-	missing := int(wanted(rs)) - len(pods)
+func (p *planner) scale(rs *appsv1.ReplicaSet, c claims) {
+	missing := int(wanted(rs)) - len(c.counted)
+	if missing > 0 {
+		missing = max(0, missing-c.fenced)
+	}
 	switch {
 	case missing > 0 && !p.closing[rs.Namespace]:
 		p.create(rs, min(missing, burst))
 	case missing < 0:
-		p.remove(rs, pods, min(-missing, burst))
+		p.remove(rs, c.counted, min(-missing, burst))
 	}
 }
 

@@ -86,6 +86,8 @@ func putPod(w *controllertest.World, args []string) error {
 			pod.Annotations[corev1.PodDeletionCost] = v
 		case "owner":
 			pod.OwnerReferences = []metav1.OwnerReference{controller.Reference(w.Get(newSet(v, 0)), "apps/v1", "ReplicaSet")}
+		case "singleton":
+			pod.Annotations[api.AnnotationSingleton] = v
 		case "replaces":
 			pod.Annotations[api.AnnotationReplaces] = string(w.Pod(v).UID)
 		default:

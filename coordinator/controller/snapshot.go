@@ -1,7 +1,10 @@
 package controller
 
 import (
+	"cmp"
 	"iter"
+	"maps"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -90,7 +93,7 @@ var (
 	MovePlanKind      = schema.GroupKind{Group: api.Group, Kind: "MovePlan"}
 )
 
-// All yields every object of the snapshot with its kind, kinds of Others in no order.
+// All yields every object of the snapshot with its kind, those of Others by group and kind.
 func (s *Snapshot) All() iter.Seq2[schema.GroupKind, Object] {
 	return func(yield func(schema.GroupKind, Object) bool) {
 		_ = each(NamespaceKind, s.Namespaces, yield) && each(NodeKind, s.Nodes, yield) && each(PodKind, s.Pods, yield) &&
@@ -101,8 +104,11 @@ func (s *Snapshot) All() iter.Seq2[schema.GroupKind, Object] {
 }
 
 func (s *Snapshot) others(yield func(schema.GroupKind, Object) bool) bool {
-	for kind, objects := range s.Others {
-		if !each(kind, objects, yield) {
+	kinds := slices.SortedFunc(maps.Keys(s.Others), func(a, b schema.GroupKind) int {
+		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Kind, b.Kind))
+	})
+	for _, kind := range kinds {
+		if !each(kind, s.Others[kind], yield) {
 			return false
 		}
 	}

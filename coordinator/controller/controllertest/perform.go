@@ -110,8 +110,11 @@ func (w *World) delete(c controller.Change, old controller.Object) string {
 		o.SetDeletionTimestamp(&t)
 	}
 	o.SetDeletionGracePeriodSeconds(&grace)
-	if c.Propagation == metav1.DeletePropagationForeground {
+	switch c.Propagation {
+	case metav1.DeletePropagationForeground:
 		o.SetFinalizers(append(o.GetFinalizers(), metav1.FinalizerDeleteDependents))
+	case metav1.DeletePropagationOrphan:
+		o.SetFinalizers(append(o.GetFinalizers(), metav1.FinalizerOrphanDependents))
 	}
 	w.Put(o)
 	return w.name(line)

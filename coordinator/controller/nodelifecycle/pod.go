@@ -17,18 +17,17 @@ const reasonNode = "NodeNotReady"
 // when their node is heard again, unless the node has said something else of them by then. During a mass failure nothing
 // is taken out: if the link is to blame, the pods still serve each other.
 func (p *planner) readiness() {
-	unheard := map[string]bool{}
+	heard, held := map[string]bool{}, map[string]bool{}
 	for i, node := range p.s.Nodes {
-		if !p.fallen[i].IsZero() {
-			unheard[node.Name] = p.massFailure || p.heldUntil(node).After(p.now)
-		}
+		heard[node.Name] = p.fallen[i].IsZero()
+		held[node.Name] = p.massFailure || p.heldUntil(node).After(p.now)
 	}
 	for _, pod := range p.s.Pods {
-		held, silent := unheard[pod.Spec.NodeName]
+		silent := !heard[pod.Spec.NodeName] // also when there is no such node any more
 		ready := controller.PodCondition(pod, corev1.PodReady)
 		switch {
 		case ready == nil || pod.Spec.NodeName == "":
-		case silent && !held && ready.Status == corev1.ConditionTrue:
+		case silent && !held[pod.Spec.NodeName] && ready.Status == corev1.ConditionTrue:
 			c := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionFalse, Reason: reasonNode, Message: fmt.Sprintf("node %s is not heard", pod.Spec.NodeName)}
 			p.changes = append(p.changes, withReady(pod, c, p.now, "Node is not ready"))
 		case !silent && ready.Status == corev1.ConditionFalse && ready.Reason == reasonNode:

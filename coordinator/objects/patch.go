@@ -101,6 +101,26 @@ func (p *patcher) parseOperations() error {
 	if len(p.operations) > maxPatchOperations {
 		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(p.operations)))
 	}
+	for n, op := range p.operations {
+		if err := checkOperation(op); err != nil {
+			return apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: operation %d: %v", n, err))
+		}
+	}
+	return nil
+}
+
+// checkOperation finds what the library takes for granted and would crash on.
+func checkOperation(op jsonpatch.Operation) error {
+	needs := map[string]string{"add": "value", "replace": "value", "test": "value", "move": "from", "copy": "from", "remove": "path"}
+	member, known := needs[op.Kind()]
+	if !known {
+		return fmt.Errorf("op %q is unknown", op.Kind())
+	}
+	for _, m := range []string{"path", member} {
+		if op[m] == nil {
+			return fmt.Errorf("%s lacks %q", op.Kind(), m)
+		}
+	}
 	return nil
 }
 

@@ -78,6 +78,8 @@ func TestPatchRefuses(t *testing.T) {
 		{"no JSON", "web", types.MergePatchType, `{`, "", "", metav1.StatusReasonBadRequest, "error decoding patch"},
 		{"no object", "web", types.MergePatchType, `[]`, "", "", metav1.StatusReasonBadRequest, "error decoding patch"},
 		{"no operations", "web", types.JSONPatchType, `{}`, "", "", metav1.StatusReasonBadRequest, "error decoding patch"},
+		{"an operation without its value", "web", types.JSONPatchType, `[{"op":"replace","path":""}]`, "", "", metav1.StatusReasonBadRequest, `operation 0: replace lacks "value"`},
+		{"an unknown operation", "web", types.JSONPatchType, `[{"op":"shuffle","path":""}]`, "", "", metav1.StatusReasonBadRequest, `op "shuffle" is unknown`},
 		{"a failed test", "web", types.JSONPatchType, `[{"op":"test","path":"/spec/replicas","value":9}]`, "", "", metav1.StatusReasonInvalid, "testing value /spec/replicas failed"},
 		{"a missing path", "web", types.JSONPatchType, `[{"op":"remove","path":"/spec/nothing"}]`, "", "", metav1.StatusReasonInvalid, "nothing"},
 		{"an unknown field", "web", types.MergePatchType, `{"spec":{"replica":3}}`, "", metav1.FieldValidationStrict, metav1.StatusReasonInvalid, `strict decoding error: unknown field "spec.replica"`},
@@ -224,7 +226,7 @@ func TestApplyRefuses(t *testing.T) {
 }
 
 func FuzzPatch(f *testing.F) {
-	e := newEnv(f)
+	e := newMemoryEnv(f)
 	create(f, e, parse[appsv1.Deployment](f, deploymentYAML))
 	kinds := []types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType}
 	f.Add(0, []byte(`[{"op":"replace","path":"/spec/replicas","value":5}]`))

@@ -76,6 +76,8 @@ func actKeeper(args []string) error {
 // actAgent reports what a node's programs see, leaves an orphan and waits.
 func actAgent(args []string) error {
 	state := args[0]
+	terminated := make(chan os.Signal, 1)
+	signal.Notify(terminated, unix.SIGTERM)
 	view, err := look(state)
 	if err != nil {
 		return err
@@ -87,21 +89,25 @@ func actAgent(args []string) error {
 	if err := orphan.Run(); err != nil {
 		return err
 	}
-	terminated := make(chan os.Signal, 1)
-	signal.Notify(terminated, unix.SIGTERM)
 	<-terminated
 	return note(state, "ends", "agent")
 }
 
-func actContainer([]string) error {
+func actContainer(args []string) error {
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, unix.SIGTERM)
+	if err := note(args[0], "ready", "container"); err != nil {
+		return err
+	}
 	<-terminated
 	return nil
 }
 
-func actStubborn([]string) error {
+func actStubborn(args []string) error {
 	signal.Ignore(unix.SIGTERM)
+	if err := note(args[0], "ready", "stubborn"); err != nil {
+		return err
+	}
 	select {}
 }
 
@@ -364,7 +370,7 @@ func TestOrphansAreBuried(t *testing.T) {
 func TestOrderlyShutdown(t *testing.T) {
 	n := bootNode(t, 300*time.Millisecond)
 	n.lines("view", 1)
-	n.child("keeper", 0)
+	n.lines("ready", 2)
 	if err := n.init.Process.Signal(unix.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

@@ -58,10 +58,10 @@ func checkDelete(item *view.Item, o *metav1.DeleteOptions) error {
 	gr := schema.GroupResource{Group: item.Resource.GVK.Group, Resource: item.Resource.Plural}
 	name, p := item.Meta.GetName(), o.Preconditions
 	if p.UID != nil && *p.UID != item.Meta.GetUID() {
-		return apierrors.NewConflict(gr, name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *p.UID, item.Meta.GetUID())) //nolint:staticcheck // upstream's words
+		return apierrors.NewConflict(gr, name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *p.UID, item.Meta.GetUID()))
 	}
 	if p.ResourceVersion != nil && *p.ResourceVersion != item.Meta.GetResourceVersion() {
-		return apierrors.NewConflict(gr, name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", *p.ResourceVersion, item.Meta.GetResourceVersion())) //nolint:staticcheck // upstream's words
+		return apierrors.NewConflict(gr, name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", *p.ResourceVersion, item.Meta.GetResourceVersion()))
 	}
 	return nil
 }
@@ -225,7 +225,7 @@ func (s *Store) DeleteCollection(ctx context.Context, res *resource.Resource, na
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return nil, err //nolint:wrapcheck // a Status error already
+		return nil, err
 	}
 	return slices.DeleteFunc(out, func(o runtime.Object) bool { return o == nil }), nil
 }

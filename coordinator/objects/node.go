@@ -3,6 +3,7 @@ package objects
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -14,7 +15,7 @@ func (s *Store) nodeStrategy() *strategy {
 		update: two(func(node, old *corev1.Node) {
 			old.Status.DeepCopyInto(&node.Status)
 			if node.Spec.PodCIDR == "" && len(node.Spec.PodCIDRs) == 0 { // a client that leaves it out keeps it
-				node.Spec.PodCIDR, node.Spec.PodCIDRs = old.Spec.PodCIDR, old.Spec.PodCIDRs
+				node.Spec.PodCIDR, node.Spec.PodCIDRs = old.Spec.PodCIDR, slices.Clone(old.Spec.PodCIDRs)
 			}
 		}),
 		status:   two(func(node, old *corev1.Node) { old.Spec.DeepCopyInto(&node.Spec) }),

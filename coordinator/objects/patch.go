@@ -139,7 +139,7 @@ func (p *patcher) object(item *view.Item) (runtime.Object, error) {
 
 // apply makes the patched document. like is an object of the type, for its patch strategies.
 func (p *patcher) apply(before []byte, like runtime.Object) ([]byte, error) {
-	switch p.how { //nolint:exhaustive // newPatcher refused the others
+	switch p.how {
 	case types.JSONPatchType:
 		after, err := p.operations.Apply(before)
 		return after, unprocessable(err)

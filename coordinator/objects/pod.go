@@ -28,7 +28,7 @@ func podStrategy() *strategy {
 		status: two(func(pod, old *corev1.Pod) {
 			old.Spec.DeepCopyInto(&pod.Spec)
 			pod.DeletionTimestamp = nil
-			pod.OwnerReferences = old.OwnerReferences
+			pod.OwnerReferences = old.DeepCopy().OwnerReferences
 			if pod.Status.QOSClass == "" {
 				pod.Status.QOSClass = old.Status.QOSClass
 			}

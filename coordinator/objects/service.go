@@ -74,8 +74,9 @@ func keepAllocated(svc, old *corev1.Service) {
 	if svc.Spec.IPFamilies == nil {
 		svc.Spec.IPFamilies = slices.Clone(old.Spec.IPFamilies)
 	}
-	if svc.Spec.IPFamilyPolicy == nil {
-		svc.Spec.IPFamilyPolicy = old.Spec.IPFamilyPolicy
+	if svc.Spec.IPFamilyPolicy == nil && old.Spec.IPFamilyPolicy != nil {
+		policy := *old.Spec.IPFamilyPolicy
+		svc.Spec.IPFamilyPolicy = &policy
 	}
 }
 

@@ -2,6 +2,7 @@ package objects
 
 import (
 	"context"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	genericvalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -163,14 +164,15 @@ func (s *Store) prepareChange(res *resource.Resource, st *strategy, item *view.I
 	m.SetResourceVersion(old.GetResourceVersion())
 	m.SetCreationTimestamp(old.GetCreationTimestamp())
 	m.SetSelfLink(old.GetSelfLink())
-	if old.GetDeletionTimestamp() != nil {
-		m.SetDeletionTimestamp(old.GetDeletionTimestamp())
+	if at := old.GetDeletionTimestamp(); at != nil {
+		m.SetDeletionTimestamp(at.DeepCopy())
 	}
-	if old.GetDeletionGracePeriodSeconds() != nil {
-		m.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
+	if grace := old.GetDeletionGracePeriodSeconds(); grace != nil {
+		seconds := *grace
+		m.SetDeletionGracePeriodSeconds(&seconds)
 	}
 	if m.GetManagedFields() == nil {
-		m.SetManagedFields(old.GetManagedFields())
+		m.SetManagedFields(slices.Clone(old.GetManagedFields()))
 	}
 }
 

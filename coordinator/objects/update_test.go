@@ -1,6 +1,7 @@
 package objects_test
 
 import (
+	"encoding/json"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -208,5 +209,28 @@ func TestOvertakenWritesAreMadeAgain(t *testing.T) {
 	cm := get(t, e, &corev1.ConfigMap{}, "default", "shared")
 	if len(cm.Data["one"]) != rounds || len(cm.Data["two"]) != rounds {
 		t.Errorf("got %d and %d writes, want %d each", len(cm.Data["one"]), len(cm.Data["two"]), rounds)
+	}
+}
+
+// What a write returns shares nothing with what everybody reads.
+func TestResultsAreTheCallersOwn(t *testing.T) {
+	e := newEnv(t)
+	d := create(t, e, parse[appsv1.Deployment](t, deploymentYAML))
+	d.Finalizers = []string{"example.com/a"}
+	d = update(t, e, d)
+	remove(t, e, d, "web", metav1.DeleteOptions{})
+	d = get(t, e, d, "default", "web")
+	d.Status.Replicas, d.Status.ReadyReplicas = 1, 1
+	d = must(t, d)(e.UpdateStatus(t.Context(), d, objects.WriteOptions{}))
+	item, _ := e.view.Get(deploymentsOf(t), "default", "web")
+	before, err := item.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Labels["app"], d.DeletionTimestamp.Time, *d.DeletionGracePeriodSeconds = "spoilt", d.DeletionTimestamp.Add(1e12), 99
+	d.Spec.Template.Spec.Containers[0].Image, d.Spec.Selector.MatchLabels["app"], *d.Spec.Replicas = "spoilt", "spoilt", 99
+	after, err := json.Marshal(item.Object)
+	if err != nil || string(after) != string(before) {
+		t.Errorf("the view changed from\n%s to\n%s", before, after)
 	}
 }

@@ -1,6 +1,8 @@
 package objects
 
 import (
+	"maps"
+
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -16,7 +18,7 @@ func deploymentStrategy() *strategy {
 		update: two(updateDeployment),
 		status: two(func(d, old *appsv1.Deployment) {
 			old.Spec.DeepCopyInto(&d.Spec)
-			d.Labels = old.Labels
+			d.Labels = maps.Clone(old.Labels)
 		}),
 		rules: templateRules,
 	}

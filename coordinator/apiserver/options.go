@@ -21,7 +21,7 @@ import (
 // freshWait is how long a read waits for a revision that the view has not seen yet, as upstream does.
 const freshWait = 3 * time.Second
 
-var paramVersion = schema.GroupVersion{Version: "v1"}
+var paramVersion = metav1.SchemeGroupVersion
 
 // listOptions reads and checks the parameters of a list or watch. A name in the path (the old way to watch one object)
 // becomes a field selector.

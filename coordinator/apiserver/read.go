@@ -2,9 +2,9 @@ package apiserver
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -123,8 +123,12 @@ func (e *encoder) jsonList(items []*view.Item, list metav1.ListMeta) ([]byte, er
 		parts[i] = part
 		size += len(part) + 1
 	}
+	head, err := json.Marshal(list)
+	if err != nil {
+		return nil, fmt.Errorf("encode list metadata: %w", err)
+	}
 	buf := bytes.NewBuffer(make([]byte, 0, size))
-	writeListHead(buf, e.resource.GVK.GroupVersion().String(), e.resource.ListGVK().Kind, list)
+	fmt.Fprintf(buf, `{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, e.resource.ListGVK().Kind, e.resource.GVK.GroupVersion().String(), head)
 	for i, part := range parts {
 		if i > 0 {
 			buf.WriteByte(',')
@@ -133,15 +137,4 @@ func (e *encoder) jsonList(items []*view.Item, list metav1.ListMeta) ([]byte, er
 	}
 	buf.WriteString("]}")
 	return e.finish(buf.Bytes())
-}
-
-func writeListHead(buf *bytes.Buffer, apiVersion, kind string, list metav1.ListMeta) {
-	fmt.Fprintf(buf, `{"kind":%q,"apiVersion":%q,"metadata":{"resourceVersion":%q`, kind, apiVersion, list.ResourceVersion)
-	if list.Continue != "" {
-		fmt.Fprintf(buf, `,"continue":%q`, list.Continue)
-	}
-	if list.RemainingItemCount != nil {
-		buf.WriteString(`,"remainingItemCount":` + strconv.FormatInt(*list.RemainingItemCount, 10))
-	}
-	buf.WriteString(`},"items":[`)
 }

@@ -140,6 +140,10 @@ func (c *call) resolve() error {
 	if !c.scoped() {
 		return errNoRoute(c.r)
 	}
+	named := c.verb == "update" || c.verb == "patch"
+	if named && c.name == "" || c.verb == "create" && c.name != "" && c.subresource == "" {
+		return apierrors.NewMethodNotSupported(c.resource.GroupResource(), c.verb)
+	}
 	verbs := c.resource.Verbs
 	if c.subresource != "" {
 		sub := c.sub()

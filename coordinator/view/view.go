@@ -25,7 +25,7 @@ import (
 var ErrExpired = errors.New("revision is not available any more")
 
 // defaultHistory is how many changes per resource are kept for watches to resume from and to lag behind.
-const defaultHistory = 4096
+const defaultHistory = 2048
 
 // View is the read model. All methods may be called concurrently.
 type View struct {

@@ -47,3 +47,9 @@ const (
 // RegistryHost is the name under which image references address the coordinator's own registry. Nodes reach it over
 // their NATS connection, so it needs no DNS entry and no open port.
 const RegistryHost = "registry.skerry"
+
+// Files below a coordinator's state folder that others read.
+const (
+	AdminKubeconfig = "admin.kubeconfig"
+	AdminTokenFile  = "keys/admin.token"
+)

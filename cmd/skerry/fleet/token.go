@@ -2,6 +2,7 @@
 package fleet
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -55,7 +56,7 @@ func newTokenCreate(connect Connect) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			token, err := CreateToken(cmd, c, node, ttl)
+			token, err := CreateToken(cmd.Context(), c, node, ttl)
 			if err != nil {
 				return err
 			}
@@ -73,7 +74,7 @@ func newTokenCreate(connect Connect) *cobra.Command {
 }
 
 // CreateToken makes a token object and returns the token with its secret. node may be empty.
-func CreateToken(cmd *cobra.Command, c *client.Client, node string, ttl time.Duration) (messaging.JoinToken, error) {
+func CreateToken(ctx context.Context, c *client.Client, node string, ttl time.Duration) (messaging.JoinToken, error) {
 	hash, err := messaging.CAHash(c.CAData())
 	if err != nil {
 		return messaging.JoinToken{}, fmt.Errorf("the kubeconfig has no certificate authority: %w", err)
@@ -91,7 +92,7 @@ func CreateToken(cmd *cobra.Command, c *client.Client, node string, ttl time.Dur
 		ObjectMeta: metav1.ObjectMeta{Name: token.Name},
 		Spec:       api.EnrolmentTokenSpec{SecretHash: messaging.HashSecret(token.Secret), Expires: metav1.NewTime(time.Now().Add(ttl)), Node: node},
 	}
-	return token, c.Post(cmd.Context(), fleetPath+"/enrolmenttokens", object, nil)
+	return token, c.Post(ctx, fleetPath+"/enrolmenttokens", object, nil)
 }
 
 func newTokenList(connect Connect) *cobra.Command {

@@ -1,15 +1,12 @@
 package boot
 
 import (
-	"bytes"
-	"errors"
-	"flag"
+	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 func TestBackoff(t *testing.T) {
@@ -30,32 +27,26 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-func TestParseArgs(t *testing.T) {
-	got, err := ParseArgs([]string{
-		"--state-dir", "/s", "--hostname", "n1", "--cgroup-parent", "/skerry/n1", "--keeper", "/bin/k", "--grace", "3s",
-		"--", "--config", "/s/agent.yaml",
-	}, "/bin/a", nil)
+func TestNewConfig(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	got := NewConfig("/s", "n1", "/skerry/n1", "/bin/k", "/bin/a", []string{"--config", "/s/agent.yaml"}, log)
 	want := Config{
-		StateDir: "/s", Hostname: "n1", CgroupParent: "/skerry/n1", Grace: 3 * time.Second,
+		StateDir: "/s", Hostname: "n1", CgroupParent: "/skerry/n1", Grace: 10 * time.Second, Log: log,
 		Keeper: Program{Path: "/bin/k", Args: []string{
 			"--state-dir", "/s/keeper", "--run-dir", "/s/run/keeper", "--socket", "/s/run/keeper.sock", "--cgroup-parent", "/skerry/n1",
 		}},
 		Agent: Program{Path: "/bin/a", Args: []string{"--config", "/s/agent.yaml"}},
 	}
-	if diff := cmp.Diff(want, got); diff != "" || err != nil {
-		t.Errorf("err %v (-want +got):\n%s", err, diff)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
 
-func TestParseArgsSaysWhatIsWrong(t *testing.T) {
-	var usage bytes.Buffer
-	_, err := ParseArgs([]string{"--keeper", "k"}, "/bin/a", &usage)
-	for _, want := range []string{`state-dir ""`, `cgroup-parent ""`, `keeper "k"`, "hostname is empty"} {
+func TestRunSaysWhatIsWrong(t *testing.T) {
+	err := Run(t.Context(), Config{Keeper: Program{Path: "k"}})
+	for _, want := range []string{`state-dir ""`, `cgroup-parent ""`, `keeper "k"`, `agent ""`, "hostname is empty", "no logger"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v does not mention %s", err, want)
 		}
-	}
-	if _, err := ParseArgs([]string{"--help"}, "/bin/a", &usage); !errors.Is(err, flag.ErrHelp) || !strings.Contains(usage.String(), "-keeper") {
-		t.Errorf("help: %v, %s", err, usage.String())
 	}
 }

@@ -414,6 +414,7 @@ func TestMissingProgramIsReportedAndTriedAgain(t *testing.T) {
 func TestOnlyAsFirstProcess(t *testing.T) {
 	err := Run(t.Context(), Config{
 		StateDir: t.TempDir(), Hostname: "x", CgroupParent: "/x", Keeper: Program{Path: "/k"}, Agent: Program{Path: "/a"},
+		Log: slog.New(slog.DiscardHandler),
 	})
 	if err == nil || !strings.Contains(err.Error(), "first process") {
 		t.Errorf("Run outside a process namespace: %v", err)

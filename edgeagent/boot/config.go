@@ -2,9 +2,7 @@ package boot
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -19,7 +17,7 @@ type Config struct {
 	Agent        Program
 	// Grace is how long containers may take to end by themselves in an orderly shutdown. 0 kills them at once.
 	Grace time.Duration
-	Log   *slog.Logger
+	Log   *slog.Logger `json:"-"`
 }
 
 // Program is something to start. Its output goes where ours goes.
@@ -32,28 +30,15 @@ type Program struct {
 // defaultGrace is less than the 30 s that a pod may have by its spec: the node is going away anyway.
 const defaultGrace = 10 * time.Second
 
-// ParseArgs reads the command line of the agent binary's init subcommand, without its name:
-//
-//	--state-dir DIR --hostname NAME --cgroup-parent GROUP --keeper FILE [--agent FILE] [--grace 10s] -- AGENT-ARGS...
-//
-// self is the agent binary that is running. usage receives the help text when it is asked for; the error is then
-// flag.ErrHelp.
-func ParseArgs(args []string, self string, usage io.Writer) (Config, error) {
-	var c Config
-	flags := flag.NewFlagSet("init", flag.ContinueOnError)
-	flags.SetOutput(usage)
-	flags.StringVar(&c.StateDir, "state-dir", "", "the node's state folder")
-	flags.StringVar(&c.Hostname, "hostname", "", "the node's host name")
-	flags.StringVar(&c.CgroupParent, "cgroup-parent", "", "control group for all containers of the node, emptied at the start")
-	flags.StringVar(&c.Keeper.Path, "keeper", "", "file of the keeper")
-	flags.StringVar(&c.Agent.Path, "agent", self, "file of the agent")
-	flags.DurationVar(&c.Grace, "grace", defaultGrace, "how long containers may take to end when the node shuts down")
-	if err := flags.Parse(args); err != nil {
-		return Config{}, err
+// NewConfig returns the configuration of a node whose agent has these settings. keeper and agent are the files of the
+// programs, agentArgs what the agent is started with; the keeper is told all that it must share with the agent.
+func NewConfig(stateDir, name, cgroupParent, keeper, agent string, agentArgs []string, log *slog.Logger) Config {
+	c := Config{
+		StateDir: stateDir, Hostname: name, CgroupParent: cgroupParent, Grace: defaultGrace, Log: log,
+		Keeper: Program{Path: keeper}, Agent: Program{Path: agent, Args: agentArgs},
 	}
-	c.Agent.Args = flags.Args()
 	c.Keeper.Args = keeperArgs(c)
-	return c, c.validate()
+	return c
 }
 
 // keeperArgs puts the keeper's socket where agents look for it.
@@ -76,6 +61,9 @@ func (c Config) validate() error {
 	}
 	if c.Hostname == "" {
 		faults = append(faults, errors.New("hostname is empty"))
+	}
+	if c.Log == nil {
+		faults = append(faults, errors.New("no logger"))
 	}
 	return errors.Join(faults...)
 }

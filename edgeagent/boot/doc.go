@@ -2,7 +2,9 @@
 // that plays one. It gives the node its own view of the machine, starts the keeper and the agent, starts either again
 // when it dies, and buries orphans.
 //
-//	err := boot.Run(ctx, config) // as PID 1 of new pid, mount, network, UTS and IPC namespaces; ctx ends at SIGTERM
+//	// skerry-agent init --config FILE --keeper FILE: PID 1 of new pid, mount, network, UTS and IPC namespaces
+//	c := boot.NewConfig(agent.StateDir, agent.Name, agent.CgroupParent, keeper, self, []string{"--config", file}, log)
+//	err := boot.Run(ctx, c) // ctx ends at SIGTERM
 //
 // Killing it is a power cut: the kernel kills everything in its process namespace. Ending its context is an orderly
 // shutdown. On a whole machine the service manager does this job instead, and nothing of this package runs.

@@ -147,12 +147,12 @@ func (p *planner) pullState(c *corev1.Container) (reason, message string) {
 	if i.State == Done || i.Reason == "" {
 		return "", ""
 	}
-	if i.Reason != "ErrImagePull" {
+	if i.Reason != "ErrImagePull" && i.Reason != "RegistryUnavailable" {
 		return i.Reason, i.Message
 	}
 	if shown := after(i.At, pullShown, p.now); shown.After(p.now) {
 		p.at(shown)
 		return i.Reason, i.Message
 	}
-	return "ImagePullBackOff", fmt.Sprintf("Back-off pulling image %q: ErrImagePull: %s", c.Image, i.Message)
+	return "ImagePullBackOff", fmt.Sprintf("Back-off pulling image %q: %s: %s", c.Image, i.Reason, i.Message)
 }

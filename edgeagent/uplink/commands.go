@@ -63,18 +63,18 @@ func (u *Uplink) onOpen(ctx context.Context, nc *nats.Conn, m *nats.Msg) {
 		u.log.Warn("command refused", "subject", m.Subject, "err", err)
 		return
 	}
-	if err := u.admit(req); err != nil {
+	if err := u.admit(ctx, req); err != nil {
 		u.refuse(m, err)
 		return
 	}
 	u.streams.Go(func() { u.serve(ctx, nc, m, req) })
 }
 
-func (u *Uplink) admit(req messaging.OpenRequest) error {
+func (u *Uplink) admit(ctx context.Context, req messaging.OpenRequest) error {
 	if !u.sessions.first(req.Session, time.Now()) {
 		return fmt.Errorf("session %q was opened before", req.Session)
 	}
-	return u.cfg.Node.Check(req)
+	return u.cfg.Node.Check(ctx, req)
 }
 
 func (u *Uplink) refuse(m *nats.Msg, reason error) {

@@ -28,7 +28,7 @@ func (u *Uplink) heartbeats(ctx context.Context, nc *nats.Conn) error {
 		}
 		if u.Up() && nc.IsConnected() {
 			seq++
-			if err := u.sendBeat(nc, seq); err != nil {
+			if err := u.sendBeat(ctx, nc, seq); err != nil {
 				u.log.Warn("heartbeat not sent", "err", err)
 			}
 		}
@@ -36,8 +36,8 @@ func (u *Uplink) heartbeats(ctx context.Context, nc *nats.Conn) error {
 	}
 }
 
-func (u *Uplink) sendBeat(nc *nats.Conn, seq uint64) error {
-	load := u.cfg.Node.Load()
+func (u *Uplink) sendBeat(ctx context.Context, nc *nats.Conn, seq uint64) error {
+	load := u.cfg.Node.Load(ctx)
 	u.mu.Lock()
 	beat := messaging.Heartbeat{Boot: u.cfg.Boot, Seq: seq, Manifest: u.manifest, Services: u.services, Load: load}
 	u.mu.Unlock()

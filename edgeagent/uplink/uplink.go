@@ -30,9 +30,9 @@ type Node interface {
 	// Serve serves a byte stream that the coordinator opened, until it ends, and closes it. Check comes first.
 	Serve(ctx context.Context, req messaging.OpenRequest, conn net.Conn)
 	// Check says whether a stream of that request can be served; the error's text goes to the user who asked.
-	Check(req messaging.OpenRequest) error
+	Check(ctx context.Context, req messaging.OpenRequest) error
 	// Load is the node's usage now.
-	Load() messaging.Load
+	Load(ctx context.Context) messaging.Load
 }
 
 // Config is what an Uplink needs.

@@ -1,0 +1,221 @@
+package edgeagent
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"skerry.dev/skerry/messaging"
+)
+
+// Config is the agent's settings as configs.Load fills them. DefaultConfig has the defaults; Validate reports every fault
+// at once.
+type Config struct {
+	// Name is the node's name, a DNS name in lower case. Empty takes the host's.
+	Name string `mapstructure:"name"`
+	// StateDir holds all that the node must not forget: its identity and checkpoint, images, logs and volumes.
+	StateDir string `mapstructure:"state-dir"`
+	// Servers are the coordinator's NATS addresses, nats://host:port.
+	Servers []string `mapstructure:"servers"`
+	// JoinToken is needed once, to enrol. JoinTokenFile names a file with it instead.
+	JoinToken     string `mapstructure:"join-token"`
+	JoinTokenFile string `mapstructure:"join-token-file"`
+	// Address is where other nodes reach this one. Empty takes the address that this machine uses towards the first server.
+	Address string `mapstructure:"address"`
+	// KeeperSocket is where the keeper listens. Empty means run/keeper.sock in the state folder.
+	KeeperSocket string `mapstructure:"keeper-socket"`
+	// CgroupParent is the group below which all containers are; the keeper must have the same.
+	CgroupParent string         `mapstructure:"cgroup-parent"`
+	Network      NetworkConfig  `mapstructure:"network"`
+	Pods         PodsConfig     `mapstructure:"pods"`
+	Reserved     ReservedConfig `mapstructure:"reserved"`
+	Log          LogConfig      `mapstructure:"log"`
+}
+
+// NetworkConfig are the cluster's address ranges, as the coordinator has them.
+type NetworkConfig struct {
+	PodCIDR     string `mapstructure:"pod-cidr"`
+	ServiceCIDR string `mapstructure:"service-cidr"`
+	// Masquerade gives pods the node's address when they talk to anything outside the cluster.
+	Masquerade bool `mapstructure:"masquerade"`
+}
+
+// PodsConfig bounds what pods may use.
+type PodsConfig struct {
+	Max int64 `mapstructure:"max"` // pods on this node
+	// PidsPerContainer is how many processes and threads a container may have; 0 for no limit.
+	PidsPerContainer int64 `mapstructure:"pids-per-container"`
+}
+
+// ReservedConfig is what pods may not have: it is taken off the node's capacity.
+type ReservedConfig struct {
+	CPU    string `mapstructure:"cpu"`    // a Kubernetes quantity, such as 100m
+	Memory string `mapstructure:"memory"` // a Kubernetes quantity, such as 128Mi
+}
+
+// LogConfig is what is logged, and how.
+type LogConfig struct {
+	Level  string `mapstructure:"level"`  // debug, info, warn or error
+	Format string `mapstructure:"format"` // text or json
+}
+
+// DefaultConfig returns the settings of a node whose file names only servers and a token.
+func DefaultConfig() Config {
+	return Config{
+		StateDir:     "/var/lib/skerry/node",
+		CgroupParent: "/skerry",
+		Network:      NetworkConfig{PodCIDR: "10.42.0.0/16", ServiceCIDR: "10.43.0.0/16", Masquerade: true},
+		Pods:         PodsConfig{Max: 110, PidsPerContainer: 4096},
+		Reserved:     ReservedConfig{CPU: "100m", Memory: "128Mi"},
+		Log:          LogConfig{Level: "info", Format: "text"},
+	}
+}
+
+// Complete fills what can be found out: the host's name, the keeper's socket, the token from its file.
+func (c *Config) Complete() error {
+	if c.Name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("name is not set and the host's is unknown: %w", err)
+		}
+		c.Name = strings.ToLower(host)
+	}
+	if c.KeeperSocket == "" {
+		c.KeeperSocket = filepath.Join(c.StateDir, "run", "keeper.sock")
+	}
+	if c.JoinTokenFile == "" {
+		return nil
+	}
+	token, err := os.ReadFile(c.JoinTokenFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // used up and removed; a node that still needs it will say so
+	}
+	if err != nil {
+		return fmt.Errorf("join-token-file: %w", err)
+	}
+	c.JoinToken = string(token)
+	return nil
+}
+
+// Validate returns every fault of the settings, joined, or nil.
+func (c Config) Validate() error {
+	var faults []error
+	check := func(key string, err error) {
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", key, err))
+		}
+	}
+	check("name", dnsName(c.Name))
+	check("state-dir", absolute(c.StateDir))
+	check("keeper-socket", absolute(c.KeeperSocket))
+	check("cgroup-parent", absolute(c.CgroupParent))
+	check("servers", someServer(c.Servers))
+	if c.JoinToken != "" {
+		_, err := messaging.ParseJoinToken(c.JoinToken)
+		check("join-token", err)
+	}
+	if c.Address != "" {
+		check("address", ipv4(c.Address))
+	}
+	check("network.pod-cidr", prefix(c.Network.PodCIDR))
+	check("network.service-cidr", prefix(c.Network.ServiceCIDR))
+	check("pods.max", positive(c.Pods.Max))
+	check("reserved.cpu", quantity(c.Reserved.CPU))
+	check("reserved.memory", quantity(c.Reserved.Memory))
+	_, err := c.Log.level()
+	check("log.level", err)
+	check("log.format", oneOf(c.Log.Format, "text", "json"))
+	return errors.Join(faults...)
+}
+
+func dnsName(s string) error {
+	if faults := validation.IsDNS1123Subdomain(s); len(faults) > 0 {
+		return fmt.Errorf("%q: %s", s, faults[0])
+	}
+	return nil
+}
+
+func absolute(s string) error {
+	if !filepath.IsAbs(s) {
+		return fmt.Errorf("%q is not an absolute path", s)
+	}
+	return nil
+}
+
+func someServer(servers []string) error {
+	if len(servers) == 0 {
+		return errors.New("none given; want at least one like nats://coordinator.example:4222")
+	}
+	for _, s := range servers {
+		scheme, host, ok := strings.Cut(s, "://")
+		if !ok || host == "" || oneOf(scheme, "nats", "tls", "ws", "wss") != nil {
+			return fmt.Errorf("%q is not like nats://host:port", s)
+		}
+	}
+	return nil
+}
+
+func ipv4(s string) error {
+	if a, err := netip.ParseAddr(s); err != nil || !a.Is4() {
+		return fmt.Errorf("%q is not an IPv4 address", s)
+	}
+	return nil
+}
+
+func prefix(s string) error {
+	if p, err := netip.ParsePrefix(s); err != nil || !p.Addr().Is4() {
+		return fmt.Errorf("%q is not an IPv4 network like 10.42.0.0/16", s)
+	}
+	return nil
+}
+
+func positive(n int64) error {
+	if n < 1 {
+		return fmt.Errorf("%d is less than 1", n)
+	}
+	return nil
+}
+
+func quantity(s string) error {
+	if q, err := resource.ParseQuantity(s); err != nil || q.Sign() < 0 {
+		return fmt.Errorf("%q is not a quantity like 100m or 128Mi", s)
+	}
+	return nil
+}
+
+func oneOf(s string, allowed ...string) error {
+	for _, a := range allowed {
+		if s == a {
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not one of %s", s, strings.Join(allowed, ", "))
+}
+
+func (l LogConfig) level() (slog.Level, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
+		return level, fmt.Errorf("%q is not one of debug, info, warn, error", l.Level)
+	}
+	return level, nil
+}
+
+// Logger makes the logger that the settings ask for.
+func (l LogConfig) Logger(w *os.File) (*slog.Logger, error) {
+	level, err := l.level()
+	if err != nil {
+		return nil, err
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options)), nil
+	}
+	return slog.New(slog.NewTextHandler(w, options)), nil
+}

@@ -1,0 +1,71 @@
+package edgeagent
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"skerry.dev/skerry/edgeagent/pod"
+	"skerry.dev/skerry/messaging"
+)
+
+// event reports something to people. Reasons and words are the kubelet's.
+func (w *worker) event(p *corev1.Pod, container, kind, reason, message string) {
+	err := w.node.report.Event(messaging.EventReport{
+		Namespace: p.Namespace, Pod: p.Name, UID: string(p.UID), Container: container,
+		Type: kind, Reason: reason, Message: message, Time: time.Now(),
+	})
+	if err != nil {
+		w.log.Warn("event not reported", "reason", reason, "err", err)
+	}
+}
+
+// announce makes an event of a result that people want to know of.
+func (w *worker) announce(r pod.Result) {
+	if r.Err != nil {
+		w.announceFailure(r)
+		return
+	}
+	say := func(reason, message string) {
+		w.event(w.want.Pod, r.Action.Container, corev1.EventTypeNormal, reason, message)
+	}
+	switch r.Action.Verb {
+	case pod.PullImage:
+		say("Pulled", fmt.Sprintf("Image %q is present on the node", r.Action.Message))
+	case pod.StartContainer:
+		say("Started", "Started container "+r.Action.Container)
+	case pod.SignalContainer:
+		say("Killing", fmt.Sprintf("Stopping container %s: %s", r.Action.Container, r.Action.Message))
+	case pod.RunProbe:
+		w.announceProbe(r)
+	default:
+	}
+}
+
+// announceProbe tells of the first failure of a row; the others say nothing new.
+func (w *worker) announceProbe(r pod.Result) {
+	before := w.obs.Containers[r.Action.Container].Probes[r.Action.Probe]
+	if r.Passed || before.Failed > 0 || (before.Verdict == pod.Undecided && r.Action.Probe == pod.Readiness) {
+		return
+	}
+	kind := strings.ToUpper(string(r.Action.Probe[:1])) + string(r.Action.Probe[1:])
+	w.event(w.want.Pod, r.Action.Container, corev1.EventTypeWarning, "Unhealthy", kind+" probe failed: "+r.Output)
+}
+
+func (w *worker) announceFailure(r pod.Result) {
+	reason := map[pod.Verb]string{
+		pod.PullImage: "Failed", pod.StartContainer: "Failed", pod.CreateSandbox: "FailedCreatePodSandBox",
+		pod.PrepareVolumes: "FailedMount", pod.SignalContainer: "FailedKillPod", pod.KillContainer: "FailedKillPod",
+		pod.RemoveSandbox: "FailedKillPod", pod.RemoveVolumes: "FailedKillPod", pod.RemoveContainer: "FailedKillPod",
+	}[r.Action.Verb]
+	if reason == "" || !w.node.events.allow(w.uid+r.Action.Container+string(r.Action.Verb)+r.Err.Error(), time.Now()) {
+		return
+	}
+	message := r.Err.Error()
+	if r.Action.Verb == pod.PullImage {
+		message = fmt.Sprintf("Failed to pull image %q: %s", r.Action.Message, message)
+	}
+	w.event(w.want.Pod, r.Action.Container, corev1.EventTypeWarning, reason, message)
+}

@@ -1,0 +1,377 @@
+package edgeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"skerry.dev/skerry/api"
+	"skerry.dev/skerry/edgeagent/checkpoint"
+	"skerry.dev/skerry/edgeagent/containerspec"
+	"skerry.dev/skerry/edgeagent/keeper"
+	"skerry.dev/skerry/edgeagent/uplink"
+	"skerry.dev/skerry/messaging"
+)
+
+// firstManifest is how long a node that has a checkpoint waits for the coordinator's word before it starts pods that do
+// not run yet: those that were moved away meanwhile need not start for nothing. Then it goes on alone.
+const firstManifest = 2 * time.Second
+
+// loop owns the node's desired state and its workers.
+type loop struct {
+	node    *node
+	log     *slog.Logger
+	store   Store
+	contact contact
+	// requests has no capacity: who asks waits for the answer anyhow.
+	requests chan func(ctx context.Context)
+	// linkChanged has capacity 1: one signal stands for any number of changes.
+	linkChanged chan struct{}
+	linked      atomic.Bool
+	keeperLost  atomic.Bool
+	gone        chan *worker // those that ended; capacity is for many pods of one deletion
+
+	// --- owned by run's goroutine:
+
+	desired  uplink.Desired
+	memories map[string]checkpoint.Memory
+	found    map[string][]keeper.Container // instances that no worker has taken over yet, by UID
+	workers  map[string]*worker
+	ended    map[string]bool // UIDs whose worker has reported that nothing is left
+	running  sync.WaitGroup
+	started  bool // past the wait for the first manifest
+	up       bool
+	downAt   time.Duration // boot time; meaningful while not up
+
+	mu    sync.Mutex // guards byUID, the copy of workers for other goroutines
+	byUID map[string]*worker
+	ready chan struct{} // closed when the keeper's containers are known
+}
+
+func newLoop(n *node, store Store, held uplink.Desired, memories map[string]checkpoint.Memory, c contact) *loop {
+	l := &loop{
+		node: n, log: n.log, store: store, contact: c,
+		requests: make(chan func(context.Context)), gone: make(chan *worker, 64), linkChanged: make(chan struct{}, 1),
+		desired: held, memories: memories, found: map[string][]keeper.Container{},
+		workers: map[string]*worker{}, ended: map[string]bool{}, byUID: map[string]*worker{},
+		downAt: c.lost(sinceBoot()), ready: make(chan struct{}),
+	}
+	l.keeperLost.Store(true) // until it has answered
+	return l
+}
+
+// ask has f run by the loop's goroutine and waits until it is done.
+func (l *loop) ask(ctx context.Context, f func(ctx context.Context) error) error {
+	answer := make(chan error, 1) // the loop never waits for who asked
+	select {
+	case l.requests <- func(ctx context.Context) { answer <- f(ctx) }:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// run works until ctx ends, then waits for the workers. Containers go on.
+func (l *loop) run(ctx context.Context) error {
+	defer l.running.Wait()
+	if err := l.takeStock(ctx); err != nil {
+		return err
+	}
+	l.apply(ctx)
+	wait := time.NewTimer(l.patience())
+	defer wait.Stop()
+	pauses := time.NewTimer(time.Hour)
+	defer pauses.Stop()
+	for {
+		resetTimer(pauses, l.holdPods(ctx))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case f := <-l.requests:
+			f(ctx)
+		case w := <-l.gone:
+			l.forget(w)
+		case <-l.linkChanged:
+			l.takeLink()
+		case <-wait.C:
+			l.start(ctx)
+		case <-pauses.C:
+		}
+	}
+}
+
+func resetTimer(t *time.Timer, d time.Duration) {
+	t.Stop()
+	if d > 0 {
+		t.Reset(d)
+	}
+}
+
+// patience: a node that was never told anything has nothing to start.
+func (l *loop) patience() time.Duration {
+	if l.desired.Manifest.Revision == 0 {
+		return 0
+	}
+	return firstManifest
+}
+
+func (l *loop) start(ctx context.Context) {
+	if l.started {
+		return
+	}
+	l.started = true
+	l.log.Info("starting pods", "pods", len(l.desired.Pods), "linked", l.up)
+	l.apply(ctx)
+}
+
+// takeStock waits for the keeper and learns what runs. Without its word nothing is started or stopped.
+func (l *loop) takeStock(ctx context.Context) error {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		list, err := l.node.keeper.List(ctx)
+		if err == nil {
+			l.sort(list)
+			l.keeperLost.Store(false)
+			close(l.ready)
+			return nil
+		}
+		l.log.Warn("keeper not reached, will retry", "err", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (l *loop) sort(list []keeper.Container) {
+	for _, c := range list {
+		uid := c.Labels[containerspec.LabelUID]
+		if uid == "" {
+			l.log.Warn("container without a pod left alone", "id", c.ID)
+			continue
+		}
+		l.found[uid] = append(l.found[uid], c)
+	}
+}
+
+// setDesired checkpoints a new complete set, then acts on it.
+func (l *loop) setDesired(ctx context.Context, d uplink.Desired) error {
+	return l.ask(ctx, func(ctx context.Context) error {
+		sources := make(map[string]messaging.Assigned, len(d.Pods))
+		for uid, p := range d.Pods {
+			sources[uid] = p.Source
+		}
+		if err := l.store.SaveDesired(d.Manifest, sources); err != nil {
+			return err
+		}
+		l.desired = d
+		l.log.Info("desired state", "revision", d.Manifest.Revision, "epoch", d.Epoch, "pods", len(d.Pods))
+		l.started = true
+		l.apply(ctx)
+		return nil
+	})
+}
+
+// apply brings the workers in line with the desired state.
+func (l *loop) apply(ctx context.Context) {
+	for uid, want := range l.desired.Pods {
+		l.applyPod(ctx, uid, want)
+	}
+	if l.desired.Manifest.Revision == 0 || !l.started {
+		return // nobody has said what should run: what runs, runs
+	}
+	now := time.Now()
+	for uid, w := range l.workers {
+		if _, wanted := l.desired.Pods[uid]; !wanted {
+			w.do(ctx, func() { w.stop(now) })
+		}
+	}
+	l.removeOrphans(ctx)
+}
+
+func (l *loop) applyPod(ctx context.Context, uid string, want uplink.Pod) {
+	if w, ok := l.workers[uid]; ok {
+		taken := w.do(ctx, func() {
+			if w.want.Source.Revision != want.Source.Revision {
+				w.update(want, time.Now())
+			}
+		})
+		if taken || ctx.Err() != nil {
+			return
+		}
+		l.forget(w) // it has just ended
+	}
+	if l.ended[uid] && want.Pod.DeletionTimestamp != nil {
+		return // reported already
+	}
+	if l.started || len(l.found[uid]) > 0 {
+		l.launch(ctx, uid, want)
+	}
+}
+
+func (l *loop) launch(ctx context.Context, uid string, want uplink.Pod) {
+	w := newWorker(ctx, l.node, want, inheritance{memory: l.memories[uid], containers: l.found[uid]})
+	delete(l.found, uid)
+	delete(l.memories, uid)
+	delete(l.ended, uid)
+	l.workers[uid] = w
+	l.mu.Lock()
+	l.byUID[uid] = w
+	l.mu.Unlock()
+	l.running.Go(func() {
+		w.run(ctx)
+		select {
+		case l.gone <- w:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// removeOrphans takes off the node what belongs to no wanted pod: containers, volumes and sandboxes that a manifest which
+// came later than they did does not name.
+func (l *loop) removeOrphans(ctx context.Context) {
+	for uid, containers := range l.found {
+		l.log.Info("pod is no longer wanted", "uid", uid, "containers", len(containers))
+		l.launchOrphan(ctx, orphan(uid, containers))
+	}
+	volumes, err1 := l.node.volumes.Pods()
+	sandboxes, err2 := l.node.sandboxes.List()
+	if err := errors.Join(err1, err2); err != nil {
+		l.log.Warn("left-overs of pods not listed", "err", err)
+	}
+	for uid := range l.memories {
+		volumes = append(volumes, uid)
+	}
+	for _, uid := range append(volumes, sandboxes...) {
+		_, wanted := l.desired.Pods[uid]
+		if l.workers[uid] == nil && !wanted {
+			l.launchOrphan(ctx, orphan(uid, nil))
+		}
+	}
+}
+
+func (l *loop) launchOrphan(ctx context.Context, p uplink.Pod) {
+	uid := string(p.Pod.UID)
+	l.launch(ctx, uid, p)
+	w := l.workers[uid]
+	w.do(ctx, func() { w.stop(time.Now()) })
+}
+
+// forget drops a pod of which nothing is left. One that was forgotten before, and maybe begun anew, is left alone.
+func (l *loop) forget(w *worker) {
+	uid := w.uid
+	if l.workers[uid] != w {
+		return
+	}
+	delete(l.workers, uid)
+	l.mu.Lock()
+	delete(l.byUID, uid)
+	l.mu.Unlock()
+	if err := errors.Join(l.store.Forget(uid), l.node.logs.Remove(uid)); err != nil {
+		l.log.Warn("left-overs of pod not removed", "uid", uid, "err", err)
+	}
+	if want, listed := l.desired.Pods[uid]; listed && want.Pod.DeletionTimestamp != nil {
+		l.ended[uid] = true
+	}
+	for old := range l.ended {
+		if _, listed := l.desired.Pods[old]; !listed {
+			delete(l.ended, old)
+		}
+	}
+}
+
+// worker returns the worker of a pod, for goroutines other than the loop's.
+func (l *loop) worker(uid string) *worker {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.byUID[uid]
+}
+
+// setLink tells of a change of the link. It does not wait for the loop, which may be waiting for the uplink.
+func (l *loop) setLink(up bool) {
+	l.linked.Store(up)
+	select {
+	case l.linkChanged <- struct{}{}:
+	default: // a change that waits already will see this one
+	}
+}
+
+func (l *loop) takeLink() {
+	up, now := l.linked.Load(), sinceBoot()
+	if l.up == up {
+		return
+	}
+	l.up = up
+	if !up {
+		l.downAt = now
+	}
+	if err := l.contact.note(up, l.downAt); err != nil {
+		l.log.Warn("contact not noted", "err", err)
+	}
+}
+
+// count is how many pods run.
+func (l *loop) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, w := range l.byUID {
+		if w.active.Load() {
+			n++
+		}
+	}
+	return n
+}
+
+// healthy says why the node cannot run pods; nil when it can.
+func (l *loop) healthy() error {
+	if l.keeperLost.Load() {
+		return errKeeperLost
+	}
+	return nil
+}
+
+var errKeeperLost = errors.New("the keeper does not answer")
+
+// holdPods stops the pods that may not run for that long without contact, lets those run whose contact is back, and
+// returns when to look again; zero for never.
+func (l *loop) holdPods(ctx context.Context) time.Duration {
+	var next time.Duration
+	silent := sinceBoot() - l.downAt
+	for uid, want := range l.desired.Pods {
+		limit, ok := stopAfter(want.Pod.Annotations)
+		w := l.workers[uid]
+		if !ok || w == nil {
+			continue
+		}
+		why := ""
+		switch {
+		case l.up:
+		case silent >= limit:
+			why = fmt.Sprintf("no contact with the coordinator for longer than %s=%s", api.AnnotationStopAfter, limit)
+		case next == 0 || limit-silent < next:
+			next = limit - silent
+		}
+		w.do(ctx, func() { w.pause(why) })
+	}
+	return next
+}
+
+// stopAfter reads the annotation. One that cannot be read is taken for absent: the API refuses such.
+func stopAfter(annotations map[string]string) (time.Duration, bool) {
+	text := annotations[api.AnnotationStopAfter]
+	if text == "" {
+		return 0, false
+	}
+	d, err := time.ParseDuration(text)
+	return d, err == nil && d >= 0
+}

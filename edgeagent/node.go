@@ -1,0 +1,106 @@
+package edgeagent
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/nats-io/nkeys"
+
+	"skerry.dev/skerry/edgeagent/logs"
+	"skerry.dev/skerry/messaging"
+)
+
+// node is what all workers of a node share. Its fields do not change after New but for the facts.
+type node struct {
+	log       *slog.Logger
+	keeper    Keeper
+	sandboxes Sandboxes
+	images    Images
+	volumes   Volumes
+	logs      *logs.Folder
+	report    Reporter
+	store     Store
+	curve     nkeys.KeyPair // opens what is sealed to this node
+	cgroups   string        // group below which pods' groups are
+	pids      int64
+
+	now    atomic.Pointer[facts]
+	table  atomic.Pointer[messaging.ServiceTable]
+	pulls  gate // image pulls at once
+	setup  gate // sandboxes and starts at once
+	events rare
+}
+
+// facts about the node that change with its hardware and addresses.
+type facts struct {
+	HostIPs     []string
+	MemoryBytes int64
+	Allocatable corev1.ResourceList
+}
+
+func (n *node) facts() facts {
+	if f := n.now.Load(); f != nil {
+		return *f
+	}
+	return facts{}
+}
+
+func (n *node) services() []messaging.ServicePort {
+	if t := n.table.Load(); t != nil {
+		return t.Services
+	}
+	return nil
+}
+
+// errNoSender: an assignment with sealed values must say who sealed them.
+var errNoSender = errors.New("assignment does not say who sealed its secrets")
+
+// opener returns the function that opens what sender sealed to this node.
+func (n *node) opener(sender string) func([]byte) ([]byte, error) {
+	return func(sealed []byte) ([]byte, error) {
+		if sender == "" {
+			return nil, errNoSender
+		}
+		return n.curve.Open(sealed, sender)
+	}
+}
+
+// gate bounds how many may be inside at once.
+type gate chan struct{}
+
+func (g gate) enter(done <-chan struct{}) bool {
+	select {
+	case g <- struct{}{}:
+		return true
+	case <-done:
+		return false
+	}
+}
+
+func (g gate) leave() { <-g }
+
+// rare lets one through per interval for each key. It keeps a failing probe from filling the event log.
+type rare struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+const rareEvery = 5 * time.Minute
+
+func (r *rare) allow(key string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.last == nil || len(r.last) > 4096 {
+		r.last = map[string]time.Time{}
+	}
+	if at, ok := r.last[key]; ok && now.Sub(at) < rareEvery {
+		return false
+	}
+	r.last[key] = now
+	return true
+}

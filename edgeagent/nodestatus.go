@@ -1,0 +1,231 @@
+package edgeagent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"skerry.dev/skerry/api"
+	"skerry.dev/skerry/hwprobe"
+	"skerry.dev/skerry/messaging"
+)
+
+// Thresholds of the kubelet's hard eviction defaults (pkg/kubelet/apis/config/v1beta1/defaults_linux.go): memory below 100 MiB,
+// disk below 10 %.
+const (
+	lowMemoryBytes   = 100 << 20
+	lowDiskPercent   = 10
+	statusEvery      = 10 * time.Second
+	minFreePidsShare = 20 // one twentieth of the kernel's limit
+)
+
+// self makes and reports the node's own status.
+type self struct {
+	name     string
+	version  string
+	address  string
+	config   Config
+	images   Images
+	report   Reporter
+	log      *slog.Logger
+	node     *node
+	runs     func() int // running pods
+	healthy  func() error
+	meter    *hwprobe.Meter
+	metering sync.Mutex // guards meter
+
+	inventories chan api.Inventory // capacity 1: only the latest counts
+
+	// --- owned by run's goroutine:
+
+	inventory api.Inventory
+	usage     hwprobe.Usage
+	status    corev1.NodeStatus
+	sent      []byte
+}
+
+// run reports the inventory and the status when they have changed, until ctx ends.
+func (s *self) run(ctx context.Context) error {
+	tick := time.NewTicker(statusEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case inv := <-s.inventories:
+			s.takeInventory(inv)
+		case <-tick.C:
+		}
+		if s.inventory.Kernel.Version == "" {
+			continue // not probed yet
+		}
+		s.update(ctx, time.Now())
+	}
+}
+
+// changed hands over a new inventory.
+func (s *self) changed(inv api.Inventory) {
+	for {
+		select {
+		case s.inventories <- inv:
+			return
+		default:
+		}
+		select {
+		case <-s.inventories: // an older one that nobody has taken
+		default:
+		}
+	}
+}
+
+func (s *self) takeInventory(inv api.Inventory) {
+	s.inventory = inv
+	data, err := json.Marshal(inv)
+	if err == nil {
+		err = s.report.Inventory(data)
+	}
+	if err != nil {
+		s.log.Error("inventory not reported", "err", err)
+	}
+}
+
+func (s *self) update(ctx context.Context, now time.Time) {
+	usage, err := s.measure(ctx, now)
+	if err != nil {
+		s.log.Warn("usage not measured", "err", err)
+	}
+	s.usage = usage
+	s.status = s.compute(now)
+	s.node.now.Store(&facts{
+		HostIPs: []string{s.address}, MemoryBytes: s.inventory.Memory.TotalBytes, Allocatable: s.status.Allocatable,
+	})
+	labels := s.labels()
+	data, err := s.status.Marshal()
+	if err != nil {
+		s.log.Error("node status cannot be encoded", "err", err)
+		return
+	}
+	key := append(slices.Clone(data), fmt.Sprint(slices.Sorted(maps.Keys(labels)), labels)...)
+	if bytes.Equal(key, s.sent) {
+		return
+	}
+	if err := s.report.NodeStatus(messaging.NodeReport{Labels: labels, Status: data}); err != nil {
+		s.log.Error("node status not reported", "err", err)
+		return
+	}
+	s.sent = key
+}
+
+func (s *self) measure(ctx context.Context, now time.Time) (hwprobe.Usage, error) {
+	s.metering.Lock()
+	defer s.metering.Unlock()
+	return s.meter.Read(ctx, now)
+}
+
+// load is the usage for a heartbeat.
+func (s *self) load(ctx context.Context) messaging.Load {
+	u, err := s.measure(ctx, time.Now())
+	if err != nil {
+		s.log.Warn("usage not measured", "err", err)
+	}
+	return messaging.Load{
+		CPUMillis: u.CPUMillis, MemoryBytes: u.MemoryBytes, MemoryTotalBytes: u.MemoryTotalBytes,
+		DiskBytes: u.DiskBytes, DiskTotalBytes: u.DiskTotalBytes, Pods: s.runs(),
+	}
+}
+
+func (s *self) labels() map[string]string {
+	out := hwprobe.Labels(s.inventory)
+	out[corev1.LabelHostname] = s.name
+	out[corev1.LabelOSStable] = "linux"
+	out[corev1.LabelArchStable] = s.inventory.Kernel.Architecture
+	return out
+}
+
+func (s *self) compute(now time.Time) corev1.NodeStatus {
+	capacity := hwprobe.Capacity(s.inventory, s.usage.DiskTotalBytes, s.config.Pods.Max)
+	status := corev1.NodeStatus{
+		Capacity: capacity, Allocatable: allocatable(capacity, s.config.Reserved),
+		Addresses: []corev1.NodeAddress{
+			{Type: corev1.NodeInternalIP, Address: s.address}, {Type: corev1.NodeHostName, Address: s.name},
+		},
+		NodeInfo: s.info(),
+	}
+	for _, c := range s.conditions() {
+		status.Conditions = append(status.Conditions, s.dated(c, now))
+	}
+	images, err := s.images.List()
+	if err != nil {
+		s.log.Warn("images not listed", "err", err)
+	}
+	status.Images = images
+	return status
+}
+
+func allocatable(capacity corev1.ResourceList, reserved ReservedConfig) corev1.ResourceList {
+	out := capacity.DeepCopy()
+	for name, text := range map[corev1.ResourceName]string{corev1.ResourceCPU: reserved.CPU, corev1.ResourceMemory: reserved.Memory} {
+		q, less := out[name], resource.MustParse(text) // Validate has parsed it
+		q.Sub(less)
+		if q.Sign() < 0 {
+			q = *resource.NewQuantity(0, q.Format)
+		}
+		out[name] = q
+	}
+	return out
+}
+
+func (s *self) info() corev1.NodeSystemInfo {
+	inv := s.inventory
+	return corev1.NodeSystemInfo{
+		MachineID: inv.System.MachineID, SystemUUID: inv.System.Serial, BootID: inv.System.BootID,
+		KernelVersion: inv.Kernel.Version, OSImage: inv.Kernel.OSImage, ContainerRuntimeVersion: "skerry://" + s.version,
+		KubeletVersion: s.version, OperatingSystem: "linux", Architecture: inv.Kernel.Architecture,
+	}
+}
+
+func (s *self) conditions() []corev1.NodeCondition {
+	free := s.usage.MemoryTotalBytes - s.usage.MemoryBytes
+	lowMemory := s.usage.MemoryTotalBytes > 0 && free < lowMemoryBytes
+	lowDisk := s.usage.DiskTotalBytes > 0 && (s.usage.DiskTotalBytes-s.usage.DiskBytes)*100 < s.usage.DiskTotalBytes*lowDiskPercent
+	ready := corev1.NodeCondition{
+		Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "the agent is ready to run pods",
+	}
+	if err := s.healthy(); err != nil {
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "KubeletNotReady", err.Error()
+	}
+	return []corev1.NodeCondition{
+		pressure(corev1.NodeMemoryPressure, lowMemory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "memory available"),
+		pressure(corev1.NodeDiskPressure, lowDisk, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "disk space"),
+		pressure(corev1.NodePIDPressure, fewPids(), "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "PIDs available"),
+		ready,
+	}
+}
+
+func pressure(t corev1.NodeConditionType, on bool, bad, good, what string) corev1.NodeCondition {
+	if on {
+		return corev1.NodeCondition{Type: t, Status: corev1.ConditionTrue, Reason: bad, Message: "the node is short of " + what}
+	}
+	return corev1.NodeCondition{Type: t, Status: corev1.ConditionFalse, Reason: good, Message: "the node has enough " + what}
+}
+
+// dated keeps the time of a condition's last change. The heartbeat's time is the coordinator's to know.
+func (s *self) dated(c corev1.NodeCondition, now time.Time) corev1.NodeCondition {
+	c.LastTransitionTime = metav1.NewTime(now)
+	for _, old := range s.status.Conditions {
+		if old.Type == c.Type && old.Status == c.Status {
+			c.LastTransitionTime = old.LastTransitionTime
+		}
+	}
+	return c
+}

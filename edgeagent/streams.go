@@ -1,0 +1,104 @@
+package edgeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"skerry.dev/skerry/edgeagent/logs"
+	"skerry.dev/skerry/edgeagent/pod"
+	"skerry.dev/skerry/messaging"
+)
+
+// streams serves the byte streams that the coordinator opens on behalf of people.
+type streams struct {
+	node *node
+	loop *loop
+}
+
+// check says whether a stream can be served. The text of an error goes to who asked.
+func (s *streams) check(ctx context.Context, req messaging.OpenRequest) error {
+	switch req.Kind {
+	case "logs":
+		r, err := logs.ParseRequest(req.Params, time.Now())
+		if err != nil {
+			return err
+		}
+		return s.checkLogs(ctx, r)
+	default:
+		return fmt.Errorf("this node does not serve streams of kind %q", req.Kind)
+	}
+}
+
+// checkLogs refuses, in the kubelet's words, what has no log yet.
+func (s *streams) checkLogs(ctx context.Context, r logs.Request) error {
+	w := s.loop.worker(r.UID)
+	if w == nil {
+		return fmt.Errorf("pod with uid %q is not on this node", r.UID)
+	}
+	err := fmt.Errorf("container %s is not valid for pod %s", r.Container, r.UID)
+	w.call(ctx, func() {
+		if pod.Spec(w.want.Pod, r.Container) == nil {
+			return
+		}
+		c := w.obs.Containers[r.Container]
+		switch {
+		case !c.Ran:
+			err = fmt.Errorf("container %q in pod %q is waiting to start: %s", r.Container, w.want.Pod.Name, w.waiting(r.Container))
+		case r.Previous && c.Attempt == 0:
+			err = fmt.Errorf("previous terminated container %q in pod %q not found", r.Container, w.want.Pod.Name)
+		default:
+			err = nil
+		}
+	})
+	return err
+}
+
+// waiting is why a container has not started, as its status says.
+func (w *worker) waiting(container string) string {
+	if s := statuses(&w.obs.Previous)[container]; s != nil && s.State.Waiting != nil {
+		return s.State.Waiting.Reason
+	}
+	return "ContainerCreating"
+}
+
+// serve copies until the stream or the log ends, and closes the stream.
+func (s *streams) serve(ctx context.Context, req messaging.OpenRequest, conn net.Conn) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer func() { _ = conn.Close() }() // the other side sees the end, or has gone
+	r, err := logs.ParseRequest(req.Params, time.Now())
+	if err != nil {
+		return // check has parsed the same
+	}
+	go func() { // ends when the other side closes, or with conn, which is closed when we return
+		var b [1]byte
+		_, _ = conn.Read(b[:])
+		cancel()
+	}()
+	if err := s.node.logs.Copy(ctx, conn, r, s.ended(ctx, r)); err != nil && !errors.Is(err, net.ErrClosed) && ctx.Err() == nil {
+		s.node.log.Warn("log stream ended", "uid", r.UID, "container", r.Container, "err", err)
+	}
+}
+
+// ended says whether the instance whose log is followed has ended.
+func (s *streams) ended(ctx context.Context, r logs.Request) func() bool {
+	first := ""
+	return func() bool {
+		w := s.loop.worker(r.UID)
+		if w == nil {
+			return true
+		}
+		over := true
+		w.call(ctx, func() {
+			c := w.obs.Containers[r.Container]
+			if first == "" {
+				first = c.ID
+			}
+			over = c.State != pod.Running || c.ID != first
+		})
+		return over
+	}
+}

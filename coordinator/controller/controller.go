@@ -52,6 +52,7 @@ type Event struct {
 	Reason    string
 	Message   string
 	Component string
+	Host      string // the node whose agent says so; empty for the coordinator's own
 }
 
 // Plan is a controller's decision. It must be pure, and planning again on the result of its own changes returns none.
@@ -63,6 +64,7 @@ type Controller struct {
 	Name  string
 	Reads Kinds // the plan is skipped while none of these changed, its last changes are done and its wake is not due
 	Plan  Plan
+	Pace  time.Duration // the plan runs at most once in this time; zero means as often as anything changes
 }
 
 // Reference makes the owner reference of a controller.

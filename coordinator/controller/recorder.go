@@ -136,7 +136,7 @@ func (r *Events) object(e stamped) *corev1.Event {
 	return &corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("%s.%x", e.Regarding.Name, uint64(e.at.UnixNano())+r.number)},
 		InvolvedObject: e.Regarding, Reason: e.Reason, Message: e.Message, Type: e.Type, Count: 1, FirstTimestamp: at, LastTimestamp: at,
-		Source: corev1.EventSource{Component: e.Component}, ReportingController: e.Component,
+		Source: corev1.EventSource{Component: e.Component, Host: e.Host}, ReportingController: e.Component,
 	}
 }
 

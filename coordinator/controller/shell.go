@@ -72,8 +72,8 @@ type plan struct {
 	Controller
 	seen    *Snapshot // what it last saw; nil makes it run
 	wake    time.Time
-	changes int // that it asked for then
-	paused  time.Time
+	changes int       // that it asked for then
+	paused  time.Time // not before
 }
 
 // New checks the configuration.
@@ -148,13 +148,13 @@ func (s *Shell) pass(ctx context.Context, now time.Time) (wake time.Time) {
 
 // plan runs p unless nothing that it reads changed.
 func (s *Shell) plan(p *plan, snapshot *Snapshot, now time.Time) (changes []Change, wake time.Time) {
-	if now.Before(p.paused) {
-		return nil, p.paused
-	}
 	asleep := p.wake.IsZero() || now.Before(p.wake)
 	if p.seen != nil && asleep && p.changes == 0 && snapshot.Changed(p.seen)&p.Reads == 0 && !s.ledger.news {
 		p.seen = snapshot // the same in all that it reads, and the older one need not be kept
 		return nil, p.wake
+	}
+	if now.Before(p.paused) {
+		return nil, p.paused
 	}
 	defer func() {
 		if trouble := recover(); trouble != nil {
@@ -163,6 +163,9 @@ func (s *Shell) plan(p *plan, snapshot *Snapshot, now time.Time) (changes []Chan
 			changes, wake = nil, p.paused
 		}
 	}()
+	if p.Pace > 0 {
+		p.paused = now.Add(p.Pace)
+	}
 	changes, wake = p.Plan(snapshot, now)
 	p.seen, p.wake, p.changes = snapshot, wake, len(changes)
 	return changes, wake

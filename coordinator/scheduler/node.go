@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -49,6 +51,22 @@ func (n *node) take(pod *corev1.Pod, r request) {
 	n.ports = append(n.ports, r.ports...)
 	if owner := ownerOf(pod); owner != "" {
 		n.owners[owner]++
+	}
+}
+
+// release takes the pod off the node again.
+func (n *node) release(pod *corev1.Pod, r request) {
+	n.used.subtract(r.amount)
+	n.usedCPU -= r.scoreCPU
+	n.usedMemory -= r.scoreMemory
+	n.count--
+	for _, p := range r.ports {
+		if i := slices.Index(n.ports, p); i >= 0 {
+			n.ports = slices.Delete(n.ports, i, i+1)
+		}
+	}
+	if owner := ownerOf(pod); owner != "" {
+		n.owners[owner]--
 	}
 }
 

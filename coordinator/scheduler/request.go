@@ -141,6 +141,15 @@ func (a *amount) add(b amount) {
 	}
 }
 
+func (a *amount) subtract(b amount) {
+	a.cpu -= b.cpu
+	a.memory -= b.memory
+	a.storage -= b.storage
+	for name, v := range b.named {
+		a.named[name] -= v
+	}
+}
+
 func (a *amount) raise(b amount) {
 	a.cpu = max(a.cpu, b.cpu)
 	a.memory = max(a.memory, b.memory)

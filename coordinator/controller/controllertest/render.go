@@ -217,3 +217,11 @@ func row(pod *corev1.Pod) string {
 	}
 	return text
 }
+
+// Aliases replaces the names of created pods in lines, in place, and returns them.
+func (w *World) Aliases(lines []string) []string {
+	for i := range lines {
+		lines[i] = w.name(lines[i])
+	}
+	return lines
+}

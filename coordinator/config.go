@@ -3,6 +3,7 @@ package coordinator
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -100,6 +101,19 @@ func (c Config) Validate() error {
 		fault("log.format %q is neither text nor json", c.Log.Format)
 	}
 	return errors.Join(faults...)
+}
+
+// Logger makes the logger that the settings describe, writing to w.
+func (l LogConfig) Logger(w io.Writer) (*slog.Logger, error) {
+	level, err := l.level()
+	if err != nil {
+		return nil, err
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options)), nil
+	}
+	return slog.New(slog.NewTextHandler(w, options)), nil
 }
 
 func (l LogConfig) level() (slog.Level, error) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nkeys"
 
+	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/messaging"
 )
 
@@ -50,7 +51,7 @@ func openIdentity(stateDir string, now time.Time) (*identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sealing key: %w", err)
 	}
-	token, err := loadOrMake(filepath.Join(keys, "admin.token"), newToken)
+	token, err := loadOrMake(filepath.Join(stateDir, api.AdminTokenFile), newToken)
 	if err != nil {
 		return nil, err
 	}

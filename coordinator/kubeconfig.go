@@ -7,10 +7,9 @@ import (
 
 	clientcmd "k8s.io/client-go/tools/clientcmd/api/v1"
 	"sigs.k8s.io/yaml"
-)
 
-// KubeconfigName is the administrator's kubeconfig in the state folder.
-const KubeconfigName = "admin.kubeconfig"
+	"skerry.dev/skerry/api"
+)
 
 const (
 	adminUser  = "skerry-admin"
@@ -33,6 +32,6 @@ func (id *identity) writeKubeconfig(stateDir, server string, now time.Time) (str
 	if err != nil {
 		return "", fmt.Errorf("encode kubeconfig: %w", err)
 	}
-	path := filepath.Join(stateDir, KubeconfigName)
+	path := filepath.Join(stateDir, api.AdminKubeconfig)
 	return path, writeSecret(path, data)
 }

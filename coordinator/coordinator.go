@@ -1,0 +1,172 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"skerry.dev/skerry/coordinator/apiserver/authn"
+	"skerry.dev/skerry/messaging"
+	"skerry.dev/skerry/messaging/assign"
+	"skerry.dev/skerry/messaging/embedded"
+	"skerry.dev/skerry/messaging/store"
+)
+
+// Coordinator is one coordinator process. Use New.
+type Coordinator struct {
+	config   Config
+	log      *slog.Logger
+	identity *identity
+	tokens   authn.Tokens
+	gate     *gatekeeper
+	server   *embedded.Server
+	started  time.Time
+}
+
+// New checks the settings, takes the state folder, and makes the cluster's identity if there is none. Nothing listens yet.
+func New(config Config, log *slog.Logger) (*Coordinator, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(config.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make state folder: %w", err)
+	}
+	now := time.Now()
+	id, err := openIdentity(config.StateDir, now)
+	if err != nil {
+		return nil, err
+	}
+	tokens := authn.NewStaticTokens(map[string]authn.User{id.token: {Name: adminUser, Groups: []string{adminGroup}}})
+	c := &Coordinator{config: config, log: log, identity: id, tokens: tokens, gate: &gatekeeper{tokens: tokens}, started: now}
+	if c.server, err = c.newServer(now); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Coordinator) newServer(now time.Time) (*embedded.Server, error) {
+	host, port, err := splitListen(c.config.NATS.Listen)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := c.identity.authority.Server("nats", certificateNames(host, c.config.NATS.Names), now)
+	if err != nil {
+		return nil, err
+	}
+	return embedded.New(embedded.Options{
+		StoreDir: filepath.Join(c.config.StateDir, "nats"), Host: host, Port: port, Auth: c.gate,
+		TLS:    &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
+		Logger: c.log.With("part", "nats"),
+	})
+}
+
+// certificateNames are the names a listener's certificate is for: where it listens, what it is called there, and loopback.
+func certificateNames(host string, more []string) []string {
+	names := append([]string{"localhost", "127.0.0.1", "::1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"}, more...)
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+		if addresses, err := net.InterfaceAddrs(); err == nil {
+			for _, a := range addresses {
+				if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLinkLocalUnicast() {
+					names = append(names, p.Addr().String())
+				}
+			}
+		}
+		return names
+	}
+	return append(names, host)
+}
+
+// Run serves until ctx ends or a part fails. The NATS server stops last: everything else speaks through it.
+func (c *Coordinator) Run(ctx context.Context) error {
+	serving, stopServer := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServer()
+	server := make(chan error, 1) // the server's last word
+	go func() { server <- c.server.Run(serving) }()
+	inner, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	parts := make(chan error, 1) // the parts' last word
+	go func() { parts <- c.runParts(inner) }()
+	select {
+	case err := <-server:
+		cancel(err)
+		<-parts
+		return serverError(err, c.config.NATS.Listen)
+	case err := <-parts:
+		stopServer()
+		err = errors.Join(err, <-server)
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			return nil
+		}
+		return err
+	}
+}
+
+func serverError(err error, listen string) error {
+	if err == nil {
+		return fmt.Errorf("NATS server on %s stopped by itself", listen)
+	}
+	return fmt.Errorf("NATS server on %s: %w", listen, err)
+}
+
+// runParts connects to the server and runs everything that speaks through it.
+func (c *Coordinator) runParts(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.server.Ready():
+	}
+	conn, err := messaging.Connect(ctx, c.server.CoordinatorOptions())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return err
+	}
+	p, err := c.newParts(ctx, conn, js)
+	if err != nil {
+		return err
+	}
+	return p.run(ctx)
+}
+
+// openStreams opens the stores and declares this process their writer.
+func (c *Coordinator) openStreams(ctx context.Context, js jetstream.JetStream) (state *store.Store, assigned *assign.Store, epoch uint64, err error) {
+	if state, err = store.Open(ctx, js, store.Options{Logger: c.log.With("part", "store")}); err != nil {
+		return nil, nil, 0, err
+	}
+	if assigned, err = assign.Open(ctx, js, assign.Options{}); err != nil {
+		return nil, nil, 0, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, nil, 0, fmt.Errorf("name this coordinator: %w", err)
+	}
+	epoch, err = state.OpenEpoch(ctx, host+"/"+strconv.Itoa(os.Getpid()))
+	return state, assigned, epoch, err
+}
+
+// apiTLS is the API's certificate, and the CA whose client certificates it believes.
+func (c *Coordinator) apiTLS(host string) (*tls.Config, error) {
+	cert, err := c.identity.authority.Server("api", certificateNames(host, c.config.API.Names), c.started)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(c.identity.authority.PEM()) {
+		return nil, errors.New("the certificate authority's certificate is unreadable")
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, MinVersion: tls.VersionTLS12}, nil
+}

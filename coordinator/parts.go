@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -202,6 +204,9 @@ func (p *parts) newAPI() (*apiserver.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.announce(host); err != nil {
+		return nil, err
+	}
 	sessions := authn.NewSessions(p.c.tokens, time.Now)
 	return apiserver.New(apiserver.Config{
 		Address: p.c.config.API.Listen, TLS: tlsConfig, View: p.view, Objects: p.objects,
@@ -212,6 +217,24 @@ func (p *parts) newAPI() (*apiserver.Server, error) {
 		},
 		Build: api.BuildVersion, Log: p.log.With("part", "api"),
 	})
+}
+
+// announce writes the administrator's kubeconfig.
+func (p *parts) announce(host string) error {
+	_, port, err := splitListen(p.c.config.API.Listen)
+	if err != nil {
+		return err
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	server := "https://" + net.JoinHostPort(host, strconv.Itoa(port))
+	path, err := p.c.identity.writeKubeconfig(p.c.config.StateDir, server, p.c.started)
+	if err != nil {
+		return err
+	}
+	p.log.Info("API is at", "server", server, "kubeconfig", path)
+	return nil
 }
 
 // serveImages serves the registry to nodes over their NATS connections. They may pull; pushing is for people.

@@ -290,4 +290,3 @@ func TestCrashBetweenWrites(t *testing.T) {
 		}
 	}
 }
-

@@ -35,8 +35,8 @@ type Options struct {
 	Config  Config
 	Version string
 	Log     *slog.Logger
-	// Parts are the neighbours. New makes the real ones; tests bring their own.
-	Parts Parts
+	// Parts are the neighbours; nil has New make the real ones.
+	Parts *Parts
 	// InProcess connects without a socket; only for tests.
 	InProcess nats.InProcessConnProvider
 }
@@ -62,6 +62,7 @@ type Parts struct {
 // Agent is a node's agent.
 type Agent struct {
 	options  Options
+	parts    Parts
 	log      *slog.Logger
 	address  netip.Addr
 	store    *checkpoint.Store
@@ -94,12 +95,18 @@ func New(ctx context.Context, o Options) (*Agent, error) {
 
 // open reads what the node has on disk and who it is.
 func (a *Agent) open(ctx context.Context) (checkpoint.State, error) {
-	c := a.options.Config
+	c := &a.options.Config
 	for _, dir := range []string{c.StateDir, filepath.Join(c.StateDir, "run"), filepath.Join(c.StateDir, "wal")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // what is secret in it has its own mode
 			return checkpoint.State{}, fmt.Errorf("make state folder: %w", err)
 		}
 	}
+	// Mount points are compared with what the kernel says, which knows no links.
+	resolved, err := filepath.EvalSymlinks(c.StateDir)
+	if err != nil {
+		return checkpoint.State{}, fmt.Errorf("state folder: %w", err)
+	}
+	c.StateDir = resolved
 	store, state, err := checkpoint.Open(filepath.Join(c.StateDir, "checkpoint"))
 	if err != nil {
 		return state, err
@@ -108,10 +115,10 @@ func (a *Agent) open(ctx context.Context) (checkpoint.State, error) {
 	for _, damage := range state.Damage {
 		a.log.Error("part of the checkpoint is lost and will be fetched again", "err", damage)
 	}
-	if a.address, err = ownAddress(ctx, c); err != nil {
+	if a.address, err = ownAddress(ctx, *c, state.Identity); err != nil {
 		return state, err
 	}
-	if a.identity, a.join, err = identify(state.Identity, c, store); err != nil {
+	if a.identity, a.join, err = identify(state.Identity, *c, a.address, store); err != nil {
 		return state, err
 	}
 	if a.wal, err = wal.Open(filepath.Join(c.StateDir, "wal", "reports")); err != nil {
@@ -122,7 +129,10 @@ func (a *Agent) open(ctx context.Context) (checkpoint.State, error) {
 
 // build makes the parts that work on the state.
 func (a *Agent) build(state checkpoint.State) error {
-	c, parts := a.options.Config, a.options.Parts
+	if err := a.makeParts(); err != nil {
+		return err
+	}
+	c, parts := a.options.Config, a.parts
 	curve, err := nkeys.FromCurveSeed(a.identity.CurveSeed)
 	if err != nil {
 		return fmt.Errorf("sealing key: %w", err)
@@ -159,6 +169,15 @@ func (a *Agent) build(state checkpoint.State) error {
 	return nil
 }
 
+func (a *Agent) makeParts() (err error) {
+	if a.options.Parts != nil {
+		a.parts = *a.options.Parts
+		return nil
+	}
+	a.parts, err = a.realParts()
+	return err
+}
+
 func (a *Agent) newUplink(held uplink.Desired, boot, sealKey string) (*uplink.Uplink, error) {
 	c, id := a.options.Config, a.identity
 	connect := messaging.ConnectOptions{
@@ -178,7 +197,7 @@ func (a *Agent) newUplink(held uplink.Desired, boot, sealKey string) (*uplink.Up
 func (a *Agent) newSelf() *self {
 	c := a.options.Config
 	return &self{
-		name: c.Name, version: a.options.Version, address: a.address.String(), config: c, images: a.options.Parts.Images,
+		name: c.Name, version: a.options.Version, address: a.address.String(), config: c, images: a.parts.Images,
 		report: a.uplink, log: a.log, node: a.node, runs: a.loop.count, healthy: a.loop.healthy,
 		meter: hwprobe.NewMeter(c.StateDir), inventories: make(chan api.Inventory, 1),
 	}
@@ -198,9 +217,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.loop.followExits(ctx) })
 	g.Go(func() error { return a.uplink.Run(ctx) })
 	g.Go(func() error { return a.self.run(ctx) })
-	g.Go(func() error { return a.options.Parts.Watch(ctx, a.log, a.self.changed) })
+	g.Go(func() error { return a.parts.Watch(ctx, a.log, a.self.changed) })
 	g.Go(func() error { return a.keepTables(ctx) })
-	if run := a.options.Parts.Run; run != nil {
+	if run := a.parts.Run; run != nil {
 		g.Go(func() error { return run(ctx) })
 	}
 	return g.Wait()
@@ -210,7 +229,7 @@ func (a *Agent) Run(ctx context.Context) error {
 const tablesEvery = 30 * time.Second
 
 func (a *Agent) keepTables(ctx context.Context) error {
-	if a.options.Parts.Tables == nil {
+	if a.parts.Tables == nil {
 		return nil
 	}
 	tick := time.NewTicker(tablesEvery)
@@ -221,7 +240,7 @@ func (a *Agent) keepTables(ctx context.Context) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-		if err := a.options.Parts.Tables.Check(ctx); err != nil {
+		if err := a.parts.Tables.Check(ctx); err != nil {
 			a.log.Warn("service rules not checked", "err", err)
 		}
 	}
@@ -245,12 +264,12 @@ func (a *Agent) restoreServices(ctx context.Context) {
 // putServices puts a table into force. What the kernel refuses is logged; the next table or check tries again.
 func (a *Agent) putServices(ctx context.Context, table messaging.ServiceTable) {
 	a.node.table.Store(&table)
-	if t := a.options.Parts.Tables; t != nil {
+	if t := a.parts.Tables; t != nil {
 		if err := t.Apply(ctx, table); err != nil {
 			a.log.Error("service table not in force", "err", err)
 		}
 	}
-	if routes := a.options.Parts.Routes; routes != nil {
+	if routes := a.parts.Routes; routes != nil {
 		if err := routes(ctx, table.Nodes); err != nil {
 			a.log.Error("routes to nodes not in force", "err", err)
 		}
@@ -258,7 +277,7 @@ func (a *Agent) putServices(ctx context.Context, table messaging.ServiceTable) {
 }
 
 func (a *Agent) setPodCIDR(ctx context.Context, text string) error {
-	set := a.options.Parts.SetPodCIDR
+	set := a.parts.SetPodCIDR
 	if text == "" || set == nil {
 		return nil
 	}

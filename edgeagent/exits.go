@@ -64,14 +64,8 @@ func (w *worker) heard(ctx context.Context, e keeper.Exit) {
 // compare finds instances that ended while the keeper was away: those that were running before the list was made, and
 // are not in it as running. A keeper that does not answer has said nothing.
 func (l *loop) compare(ctx context.Context) {
-	l.mu.Lock()
-	workers := make([]*worker, 0, len(l.byUID))
-	for _, w := range l.byUID {
-		workers = append(workers, w)
-	}
-	l.mu.Unlock()
 	running := map[*worker]map[string]string{} // container by instance
-	for _, w := range workers {
+	for _, w := range l.all() {
 		w.call(ctx, func() { running[w] = w.runningInstances() })
 	}
 	list, err := l.node.keeper.List(ctx)

@@ -19,7 +19,7 @@ var errNoToken = errors.New("this node is not enrolled yet and has no join token
 
 // identify returns who the node is: as checkpointed, or newly made for the cluster that the join token names, and then
 // checkpointed before anyone hears of it.
-func identify(held checkpoint.Identity, c Config, store Store) (checkpoint.Identity, messaging.JoinToken, error) {
+func identify(held checkpoint.Identity, c Config, address netip.Addr, store Store) (checkpoint.Identity, messaging.JoinToken, error) {
 	var token messaging.JoinToken
 	if c.JoinToken != "" {
 		var err error
@@ -28,16 +28,30 @@ func identify(held checkpoint.Identity, c Config, store Store) (checkpoint.Ident
 		}
 	}
 	if len(held.KeySeed) > 0 {
-		return held, token, checkIdentity(held, c, token)
+		if err := checkIdentity(held, c, token); err != nil {
+			return held, token, err
+		}
+		id, err := readdress(held, address, store)
+		return id, token, err
 	}
 	if c.JoinToken == "" {
 		return held, token, errNoToken
 	}
 	id, err := newIdentity(c.Name, token.CAHash)
+	id.Address = address.String()
 	if err == nil {
 		err = store.SaveIdentity(id)
 	}
 	return id, token, err
+}
+
+// readdress remembers the address, when it has changed.
+func readdress(id checkpoint.Identity, address netip.Addr, store Store) (checkpoint.Identity, error) {
+	if id.Address == address.String() {
+		return id, nil
+	}
+	id.Address = address.String()
+	return id, store.SaveIdentity(id)
 }
 
 func checkIdentity(id checkpoint.Identity, c Config, token messaging.JoinToken) error {
@@ -66,11 +80,20 @@ func newIdentity(name, caHash string) (checkpoint.Identity, error) {
 	return checkpoint.Identity{Node: name, KeySeed: key, CurveSeed: curve, CAHash: caHash}, err
 }
 
-// ownAddress is the configured address, or the one that this machine would use towards the first server. No packet is sent.
-func ownAddress(ctx context.Context, c Config) (netip.Addr, error) {
+// ownAddress is the configured address, or the one that this machine would use towards the first server (no packet is
+// sent), or, when there is no way to it now, the one it had before.
+func ownAddress(ctx context.Context, c Config, held checkpoint.Identity) (netip.Addr, error) {
 	if c.Address != "" {
 		return netip.ParseAddr(c.Address)
 	}
+	address, err := addressTowards(ctx, c)
+	if err != nil && held.Address != "" {
+		return netip.ParseAddr(held.Address) // booted while cut off
+	}
+	return address, err
+}
+
+func addressTowards(ctx context.Context, c Config) (netip.Addr, error) {
 	server, err := url.Parse(c.Servers[0])
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("address is not set, and server %q is no URL: %w", c.Servers[0], err)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,6 +141,7 @@ func (l *loop) takeStock(ctx context.Context) error {
 		list, err := l.node.keeper.List(ctx)
 		if err == nil {
 			l.sort(list)
+			l.sweep(ctx, list)
 			l.keeperLost.Store(false)
 			close(l.ready)
 			return nil
@@ -150,6 +153,45 @@ func (l *loop) takeStock(ctx context.Context) error {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// sweep removes the root file systems of instances that the keeper does not have: an agent died before it asked for them.
+func (l *loop) sweep(ctx context.Context, list []keeper.Container) {
+	ids, err := l.node.images.Mounted()
+	if err != nil {
+		l.log.Warn("root file systems not listed", "err", err)
+	}
+	for _, id := range ids {
+		if slices.ContainsFunc(list, func(c keeper.Container) bool { return c.ID == id }) {
+			continue
+		}
+		if err := l.node.images.Unmount(ctx, id); err != nil {
+			l.log.Warn("root file system not removed", "id", id, "err", err)
+		}
+	}
+}
+
+// imagesInUse are the images of all pods on the node.
+func (l *loop) imagesInUse(ctx context.Context) (map[string]bool, error) {
+	used := map[string]bool{}
+	for _, w := range l.all() {
+		w.call(ctx, func() {
+			for _, i := range w.images {
+				used[i.ID] = true
+			}
+			for _, c := range w.obs.Containers {
+				used[c.ImageID] = true
+			}
+		})
+	}
+	return used, ctx.Err()
+}
+
+// all returns the workers, for goroutines other than the loop's.
+func (l *loop) all() []*worker {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Values(l.byUID))
 }
 
 func (l *loop) sort(list []keeper.Container) {

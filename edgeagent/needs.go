@@ -44,6 +44,8 @@ type Images interface {
 	Mount(ctx context.Context, id, imageID string) (string, error)
 	// Unmount removes the root file system of an instance. None is no error.
 	Unmount(ctx context.Context, id string) error
+	// Mounted names the instances that have a root file system.
+	Mounted() ([]string, error)
 	// List returns what is on the node, for the node's status.
 	List() ([]corev1.ContainerImage, error)
 }

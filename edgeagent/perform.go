@@ -176,25 +176,29 @@ func (j *job) pullSecrets() ([][]byte, error) {
 
 // start makes and starts an instance. Repeating it after it was cut off at any point gives one running instance.
 func (j *job) start(ctx context.Context) pod.Result {
-	if !j.node.setup.enter(ctx.Done()) {
-		return pod.Result{Err: ctx.Err()}
-	}
-	defer j.node.setup.leave()
-	if j.previous != "" {
-		if err := j.node.removeInstance(ctx, j.previous); err != nil {
-			return pod.Result{Err: err}
-		}
-	}
 	id := containerspec.ID(j.worker.uid, j.container.Name, j.action.Attempt)
 	if err := keeper.ValidateID(id); err != nil {
 		return pod.Result{Err: &pod.Failure{Reason: "CreateContainerConfigError", Err: err}}
 	}
-	started, err := j.startAs(ctx, id)
-	if err != nil {
-		return pod.Result{Err: err, ID: id, ImageID: j.image.ID}
+	started, err := j.launch(ctx, id)
+	if err == nil {
+		err = j.postStart(ctx, id)
 	}
-	err = j.postStart(ctx, id)
 	return pod.Result{ID: id, Started: started, ImageID: j.image.ID, Err: err}
+}
+
+// launch is start without the hook, which may take its time and must not keep others from starting.
+func (j *job) launch(ctx context.Context, id string) (time.Time, error) {
+	if !j.node.setup.enter(ctx.Done()) {
+		return time.Time{}, ctx.Err()
+	}
+	defer j.node.setup.leave()
+	if j.previous != "" {
+		if err := j.node.removeInstance(ctx, j.previous); err != nil {
+			return time.Time{}, err
+		}
+	}
+	return j.startAs(ctx, id)
 }
 
 func (j *job) startAs(ctx context.Context, id string) (time.Time, error) {

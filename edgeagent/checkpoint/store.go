@@ -32,6 +32,7 @@ type Identity struct {
 	Cluster    string `json:"cluster,omitempty"`    // empty until the node was registered once
 	SigningKey string `json:"signingKey,omitempty"` // public key of the coordinator's signatures
 	PodCIDR    string `json:"podCIDR,omitempty"`
+	Address    string `json:"address,omitempty"`  // the node's own, when it last knew
 	Enrolled   bool   `json:"enrolled,omitempty"` // the join token has been used up
 }
 

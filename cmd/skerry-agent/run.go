@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"skerry.dev/skerry/api"
+	"skerry.dev/skerry/edgeagent"
+)
+
+// An agent idles nearly always: a small heap is worth more than cheap collections. The soft limit makes the collector work
+// harder before the node's budget of 25 MB resident is passed, without ever failing an allocation.
+const (
+	gcPercent   = 50
+	memoryLimit = 20 << 20
+)
+
+func runAgent(ctx context.Context, args []string, out io.Writer) error {
+	flags := flagSet("run", "run the node's agent", out)
+	c, _, err := settings(flags, args)
+	if err != nil {
+		return err
+	}
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	if err := checkMachine(); err != nil {
+		return err
+	}
+	log, err := c.Log.Logger(os.Stderr)
+	if err != nil {
+		return err
+	}
+	tuneMemory()
+	agent, err := edgeagent.New(ctx, edgeagent.Options{Config: c, Version: api.BuildVersion, Log: log})
+	if err != nil {
+		return err
+	}
+	return agent.Run(ctx)
+}
+
+// tuneMemory leaves what an operator has set alone.
+func tuneMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+}
+
+// checkMachine refuses where an agent could only fail later and less clearly.
+func checkMachine() error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("user id %d is not root: mounts, namespaces and the network of pods need it; run with sudo or from a system service", os.Geteuid())
+	}
+	for _, path := range []string{"/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified"} {
+		if _, err := os.Stat(path); err == nil {
+			return nil
+		}
+	}
+	return errors.New("no control groups are mounted below /sys/fs/cgroup: mount -t cgroup2 none /sys/fs/cgroup, or boot with them")
+}

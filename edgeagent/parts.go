@@ -1,0 +1,202 @@
+package edgeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"skerry.dev/skerry/api"
+	"skerry.dev/skerry/edgeagent/image"
+	"skerry.dev/skerry/edgeagent/keeper"
+	"skerry.dev/skerry/edgeagent/network"
+	"skerry.dev/skerry/edgeagent/proxy"
+	"skerry.dev/skerry/edgeagent/volume"
+	"skerry.dev/skerry/hwprobe"
+	"skerry.dev/skerry/messaging"
+)
+
+// realParts makes the agent's neighbours. Nothing is changed on the node yet.
+func (a *Agent) realParts() (Parts, error) {
+	c := a.options.Config
+	images, err := a.newImages()
+	if err != nil {
+		return Parts{}, err
+	}
+	pods, err := a.newNetwork()
+	if err != nil {
+		return Parts{}, err
+	}
+	services, err := proxy.New(proxy.Settings{NodeAddress: a.address, Masquerade: c.Network.Masquerade}, a.log)
+	if err != nil {
+		return Parts{}, err
+	}
+	return Parts{
+		Keeper: &lateKeeper{socket: c.KeeperSocket}, Sandboxes: pods, Images: images,
+		Volumes: volume.New(filepath.Join(c.StateDir, "pods")), Tables: services, Routes: pods.SetRoutes,
+		SetPodCIDR: func(ctx context.Context, p netip.Prefix) error {
+			return errors.Join(pods.SetPodCIDR(p), services.SetPodCIDR(ctx, p))
+		},
+		Watch: hwprobe.Watch,
+		Run: func(ctx context.Context) error {
+			g, ctx := errgroup.WithContext(ctx)
+			g.Go(func() error { return setUpNetwork(ctx, pods, a.log) })
+			g.Go(func() error { return a.collectImages(ctx, images) })
+			return errors.Join(g.Wait(), pods.Close())
+		},
+	}, nil
+}
+
+func (a *Agent) newNetwork() (*network.Network, error) {
+	c := a.options.Config.Network
+	podCIDR, err1 := netip.ParsePrefix(c.PodCIDR)
+	serviceCIDR, err2 := netip.ParsePrefix(c.ServiceCIDR)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	return network.New(network.Options{
+		StateDir: a.options.Config.StateDir, NodeAddress: a.address, ClusterPodCIDR: podCIDR, ServiceCIDR: serviceCIDR, Log: a.log,
+	})
+}
+
+// setUpNetwork prepares the node's network as soon as the node's address is on a link: at boot the link may come later.
+func setUpNetwork(ctx context.Context, n *network.Network, log *slog.Logger) error {
+	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+		err := n.Setup(ctx)
+		if err == nil {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		log.Warn("node network not set up, will retry", "err", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (a *Agent) newImages() (*imageStore, error) {
+	node := a.options.Config.Name
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		nc, err := a.uplink.Conn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return messaging.DialContext(nc, node, "registry")(ctx, network, address)
+	}
+	store, err := image.New(image.Options{
+		Dir: a.options.Config.StateDir, Log: a.log,
+		Transports: map[string]http.RoundTripper{api.RegistryHost: &http.Transport{DialContext: dial, MaxIdleConns: 2, IdleConnTimeout: 30 * time.Second}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &imageStore{store: store, pulled: map[string]image.Image{}}, nil
+}
+
+// collectEvery is how often unused images are looked for.
+const collectEvery = 5 * time.Minute
+
+func (a *Agent) collectImages(ctx context.Context, images *imageStore) error {
+	tick := time.NewTicker(collectEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		used, err := a.loop.imagesInUse(ctx)
+		if err != nil {
+			return err
+		}
+		if err := images.collect(ctx, used); err != nil && ctx.Err() == nil {
+			a.log.Warn("unused images not removed", "err", err)
+		}
+	}
+}
+
+// lateKeeper is a keeper that may not be there yet. It is dialled when it is needed; the client finds a restarted keeper by itself.
+type lateKeeper struct {
+	socket string
+
+	mu     sync.Mutex
+	client *keeper.Client
+}
+
+var _ Keeper = (*lateKeeper)(nil)
+
+func (k *lateKeeper) dial(ctx context.Context) (*keeper.Client, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.client != nil {
+		return k.client, nil
+	}
+	c, err := keeper.Dial(ctx, k.socket)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", k.socket, err)
+	}
+	k.client = c
+	return c, nil
+}
+
+// Create implements Keeper.
+func (k *lateKeeper) Create(ctx context.Context, spec keeper.Spec) error {
+	return k.with(ctx, func(c *keeper.Client) error { return c.Create(ctx, spec) })
+}
+
+// Start implements Keeper.
+func (k *lateKeeper) Start(ctx context.Context, id string) error {
+	return k.with(ctx, func(c *keeper.Client) error { return c.Start(ctx, id) })
+}
+
+// Kill implements Keeper.
+func (k *lateKeeper) Kill(ctx context.Context, id string, sig syscall.Signal, all bool) error {
+	return k.with(ctx, func(c *keeper.Client) error { return c.Kill(ctx, id, sig, all) })
+}
+
+// Delete implements Keeper.
+func (k *lateKeeper) Delete(ctx context.Context, id string) error {
+	return k.with(ctx, func(c *keeper.Client) error { return c.Delete(ctx, id) })
+}
+
+// List implements Keeper.
+func (k *lateKeeper) List(ctx context.Context) (list []keeper.Container, err error) {
+	err = k.with(ctx, func(c *keeper.Client) error {
+		list, err = c.List(ctx)
+		return err
+	})
+	return list, err
+}
+
+// Exec implements Keeper.
+func (k *lateKeeper) Exec(ctx context.Context, id string, spec keeper.ExecSpec) (res keeper.ExecResult, err error) {
+	err = k.with(ctx, func(c *keeper.Client) error {
+		res, err = c.Exec(ctx, id, spec)
+		return err
+	})
+	return res, err
+}
+
+// Exits implements Keeper.
+func (k *lateKeeper) Exits(ctx context.Context, fromSeq uint64, f func(keeper.Exit) error) error {
+	return k.with(ctx, func(c *keeper.Client) error { return c.Exits(ctx, fromSeq, f) })
+}
+
+func (k *lateKeeper) with(ctx context.Context, f func(*keeper.Client) error) error {
+	c, err := k.dial(ctx)
+	if err != nil {
+		return err
+	}
+	return f(c)
+}

@@ -1,13 +1,19 @@
 package natstest
 
 import (
+	"bytes"
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
 )
 
-// Cut makes a link a black hole: bytes vanish both ways, nothing is closed, new connections hang, as on a network whose
-// cable was pulled.
+// errCut is what a new connection gets on a link that is cut. On a real network it would hang; but nats.go holds its lock
+// while it shakes hands, and a goroutine that waits for a lock keeps a bubble's time from going on.
+var errCut = errors.New("link is cut")
+
+// Cut makes a link a black hole, as on a network whose cable was pulled: bytes vanish both ways and nothing is closed. New
+// connections are refused.
 func (n *Net) Cut(name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -15,6 +21,9 @@ func (n *Net) Cut(name string) {
 	for l := range n.links {
 		if l.name == name {
 			l.cut.Store(true)
+			if !l.open.Load() {
+				l.close()
+			}
 		}
 	}
 }
@@ -51,6 +60,9 @@ func (n *Net) reset() {
 }
 
 func (n *Net) dial(name string) (net.Conn, error) {
+	if n.isCut(name) {
+		return nil, errCut
+	}
 	server, err := n.Server.InProcessConn()
 	if err != nil {
 		return nil, err
@@ -59,7 +71,6 @@ func (n *Net) dial(name string) (net.Conn, error) {
 	l := &link{name: name, server: server, client: inner}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	l.cut.Store(n.cut[name])
 	n.links[l] = struct{}{}
 	var pumps sync.WaitGroup
 	pumps.Go(func() { l.pump(server, inner) })
@@ -73,11 +84,18 @@ func (n *Net) dial(name string) (net.Conn, error) {
 	return client, nil
 }
 
+func (n *Net) isCut(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.cut[name]
+}
+
 // link carries one connection's bytes, or loses them.
 type link struct {
 	name           string
 	server, client net.Conn
 	cut, lossy     atomic.Bool
+	open           atomic.Bool // the hands are shaken: a PONG has come
 }
 
 func (l *link) pump(from, to net.Conn) {
@@ -95,6 +113,9 @@ func (l *link) pump(from, to net.Conn) {
 		if l.cut.Load() {
 			l.lossy.Store(true)
 			continue
+		}
+		if from == l.server && !l.open.Load() && bytes.Contains(buf[:n], []byte("PONG")) {
+			l.open.Store(true)
 		}
 		if _, err := to.Write(buf[:n]); err != nil {
 			l.close()

@@ -14,20 +14,21 @@ import (
 
 // fence refuses the writes of a coordinator that another one has followed.
 //
-// One coordinator at a time writes the stream, so it knows the stream's last sequence and can demand, besides the
-// object's revision, that nothing at all has been stored since its own last write (Nats-Expected-Last-Sequence). The
-// newer coordinator's first act is to store an epoch: from then on each write of the older one fails, wherever it was
-// delayed. That costs no extra message. Writes stay pipelined: each is sent with the sequence that it will follow if all
-// before it succeed. When one fails, those behind it fail too; then the writer waits until nothing is in flight, reads
-// the last sequence, and only then the epoch. In this order an epoch that is still ours proves that the sequence was
-// read while it was.
+// One coordinator at a time writes the stream, so it knows the stream's last message and can demand, besides the object's
+// revision, that nothing at all has been stored since (Nats-Expected-Last-Msg-Id). The newer coordinator's first act is to
+// store an epoch: from then on each write of the older one fails, wherever it was delayed. That costs no extra message.
+// Writes stay pipelined, as a chain: each names the one sent before it. When one fails, those behind it fail too; then the
+// writer waits until nothing is in flight, reads the stream's last sequence, and only then the epoch. In this order an
+// epoch that is still ours proves that the sequence was read while it was, and the next write may demand that sequence.
+// Sequences cannot be foretold for the writes behind it: another's message may have got the number that was meant for ours.
 type fence struct {
 	gate sync.RWMutex // read: a write is in flight. write: none is, while the stream is looked at
 
 	order sync.Mutex // held while a write is sent, so that writes leave in the order of their expectations
 	epoch uint64     // 0: no fence
-	tail  uint64     // the stream's last sequence once all in flight has been stored
-	stale bool       // tail is no longer known
+	name  string     // of the message that the next one must follow; empty: the one at tail
+	tail  uint64     // the stream's last sequence, when name is empty
+	stale bool       // neither is known
 }
 
 func (f *fence) active() bool {
@@ -51,7 +52,7 @@ func (f *fence) fail() {
 func (f *fence) set(epoch, tail uint64) {
 	f.order.Lock()
 	defer f.order.Unlock()
-	f.epoch, f.tail, f.stale = epoch, tail, false
+	f.epoch, f.name, f.tail, f.stale = epoch, "", tail, false
 }
 
 // OpenEpoch declares this coordinator the writer and returns its fencing token, which grows with each call by anyone.
@@ -116,10 +117,14 @@ func (s *Store) sendFenced(w *write) (jetstream.PubAckFuture, error) {
 	s.fence.order.Lock()
 	defer s.fence.order.Unlock()
 	m := w.message()
-	m.Header.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(s.fence.tail, 10))
+	if s.fence.name == "" {
+		m.Header.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(s.fence.tail, 10))
+	} else {
+		m.Header.Set(jetstream.ExpectedLastMsgIDHeader, s.fence.name)
+	}
 	future, err := s.send(m)
 	if err == nil {
-		s.fence.tail++
+		s.fence.name = w.name
 	}
 	return future, err
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"skerry.dev/skerry/messaging"
 )
@@ -27,8 +28,9 @@ const (
 	operationPurge  = "PURGE"
 	markerHeader    = "Nats-Marker-Reason" // the server's own deletion marker
 	baseHeader      = "Nats-Expected-Last-Subject-Sequence"
-	// writeHeader names one attempt to change an object, so that its writer can find it again when the answer got lost.
-	writeHeader = "Skerry-Write"
+	// writeHeader names one attempt to change an object, so that its writer can find it again when the answer got lost and
+	// the next write can demand to follow it. That the server also drops a second copy within a second is not relied on.
+	writeHeader = jetstream.MsgIDHeader
 )
 
 // Get reads an object from the stream's leader; other replicas may be behind. It returns an ErrNotFound, and the

@@ -132,5 +132,6 @@ func streamConfig(o Options) jetstream.StreamConfig {
 		// A deletion's TTL is raised to this by the server.
 		SubjectDeleteMarkerTTL: o.MarkerTTL,
 		AllowAtomicPublish:     true,
+		Duplicates:             time.Second, // the shortest memory of message names: see writeHeader
 	}
 }

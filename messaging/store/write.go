@@ -230,6 +230,12 @@ func await(ctx context.Context, future jetstream.PubAckFuture) (uint64, outcome,
 	}
 }
 
+// Codes that nats.go has no names for.
+const (
+	wrongLastMsgID     jetstream.ErrorCode = 10070
+	duplicateInProcess jetstream.ErrorCode = 10158
+)
+
 // classify says what an error of a publication means for the message.
 func classify(err error) outcome {
 	var api *jetstream.APIError
@@ -238,6 +244,10 @@ func classify(err error) outcome {
 		(api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
 			api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant):
 		return refused
+	case errors.As(err, &api) && api.ErrorCode == wrongLastMsgID: // only a fenced write demands one
+		return open
+	case errors.As(err, &api) && api.ErrorCode == duplicateInProcess:
+		return lost
 	case errors.As(err, &api):
 		return rejected
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrNoStreamResponse):

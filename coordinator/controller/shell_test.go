@@ -94,6 +94,7 @@ func TestShellReachesWhatIsAsked(t *testing.T) {
 			t.Errorf("100 pods took %v", took)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if _, _, most := live.Performed(); most > 64 {
 			t.Errorf("%d writes at once", most)
 		}
@@ -120,8 +121,10 @@ func TestShellRests(t *testing.T) {
 		start(t, live, replicaset.Controller(), counting)
 		live.Edit(func(w *controllertest.World) { w.Put(set("web", 3)) })
 		time.Sleep(time.Second)
+		synctest.Wait()
 		_, calls, _ := live.Performed()
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if _, after, _ := live.Performed(); after != calls {
 			t.Errorf("%d writes in an hour of rest", after-calls)
 		}
@@ -130,6 +133,7 @@ func TestShellRests(t *testing.T) {
 		}
 		live.Edit(func(w *controllertest.World) { w.Put(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}) })
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if planned != 2 {
 			t.Errorf("the plan ran %d times after a change it reads, want twice", planned)
 		}
@@ -149,6 +153,7 @@ func TestShellBacksOff(t *testing.T) {
 		_, logged := start(t, live, replicaset.Controller())
 		live.Edit(func(w *controllertest.World) { w.Put(set("web", 20)) })
 		time.Sleep(10 * time.Minute)
+		synctest.Wait()
 		_, calls, _ := live.Performed()
 		if calls < 25 || calls > 80 {
 			t.Errorf("%d writes in ten minutes of refusal, want 20 at once and then one each half minute", calls)
@@ -162,6 +167,7 @@ func TestShellBacksOff(t *testing.T) {
 		}
 		live.Fail(nil)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if got := pods(live); got != 20 {
 			t.Errorf("%d pods a minute after the quota was raised, want 20", got)
 		}
@@ -181,6 +187,7 @@ func TestShellDropsConflicts(t *testing.T) {
 		live.Edit(func(w *controllertest.World) { w.Put(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}) })
 		_, logged := start(t, live, stubborn)
 		time.Sleep(10 * time.Minute)
+		synctest.Wait()
 		if _, calls, _ := live.Performed(); calls > 50 {
 			t.Errorf("%d tries in ten minutes", calls)
 		}
@@ -202,6 +209,7 @@ func TestShellLimitsQuarrels(t *testing.T) {
 		live.Edit(func(w *controllertest.World) { w.Put(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}) })
 		start(t, live, flip)
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		if _, calls, _ := live.Performed(); calls > 600 {
 			t.Errorf("%d writes in ten seconds, want at most 50 a second", calls)
 		}
@@ -221,6 +229,7 @@ func TestShellWakes(t *testing.T) {
 		}}
 		start(t, controllertest.NewLive(controllertest.New()), sleeper)
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if len(at) != 3 || at[1] != 40*time.Second || at[2] != 80*time.Second {
 			t.Errorf("planned at %v, want 0s 40s 80s", at)
 		}
@@ -239,6 +248,7 @@ func TestShellSurvivesPanic(t *testing.T) {
 		_, logged := start(t, live, broken, replicaset.Controller())
 		live.Edit(func(w *controllertest.World) { w.Put(set("web", 3)) })
 		time.Sleep(59 * time.Second)
+		synctest.Wait()
 		if pods(live) != 3 || crashes != 2 {
 			t.Errorf("%d pods and %d crashes in a minute, want 3 and 2", pods(live), crashes)
 		}
@@ -273,6 +283,7 @@ func TestEvents(t *testing.T) {
 			_ = i
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		counts := map[string]int32{}
 		different := map[string]int{}
 		for _, o := range live.Snapshot().Others[schema.GroupKind{Kind: "Event"}] {

@@ -151,7 +151,7 @@ func (r *rollout) step() {
 	case r.scaled():
 		r.scale()
 		r.plainStatus()
-	case r.d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType:
+	case r.recreates():
 		r.recreate()
 		r.progressStatus()
 	default:

@@ -94,6 +94,9 @@ func set(d *appsv1.Deployment, k, v string) error {
 	case "strategy":
 		spec.Strategy = appsv1.DeploymentStrategy{Type: appsv1.DeploymentStrategyType(v)}
 		return nil
+	case "singleton":
+		spec.Template.Annotations = map[string]string{"skerry.dev/singleton": v}
+		return nil
 	case "paused":
 		spec.Paused = v == "true"
 		return nil

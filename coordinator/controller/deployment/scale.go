@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -15,7 +14,7 @@ import (
 // zero, but rounding can; then one pod may be unavailable, since surge might not fit.
 func (r *rollout) bounds() (surge, unavailable int32) {
 	rolling := r.d.Spec.Strategy.RollingUpdate
-	if r.d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType || rolling == nil {
+	if r.recreates() || rolling == nil {
 		return 0, 0
 	}
 	surge = scaled(rolling.MaxSurge, r.replicas(), true)
@@ -91,7 +90,7 @@ func (r *rollout) scale() {
 		}
 		return
 	}
-	if r.d.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
+	if !r.recreates() {
 		r.proportion(active(r.all()))
 	}
 }

@@ -4,12 +4,19 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/coordinator/controller"
 )
 
+// recreates reports whether everything old stops before anything new starts: where the strategy says so, and where the
+// pods may not run twice at once.
+func (r *rollout) recreates() bool {
+	return r.d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType || r.d.Spec.Template.Annotations[api.AnnotationSingleton] == "true"
+}
+
 // newReplicas is the size that the current set may have now.
 func (r *rollout) newReplicas(s *set) int32 {
-	if r.d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
+	if r.recreates() {
 		return r.replicas()
 	}
 	sets := append([]*set{s}, r.old...)

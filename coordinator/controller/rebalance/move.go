@@ -32,7 +32,7 @@ func (p *planner) advance(m *api.MovePlan) {
 // replacement is the pod that was started for the move; nil when there is none.
 func (p *planner) replacement(m *api.MovePlan) *corev1.Pod {
 	for _, pod := range p.s.Pods {
-		if pod.Namespace == m.Spec.Pod.Namespace && pod.Annotations[api.AnnotationReplaces] == string(m.Spec.Pod.UID) {
+		if pod.Namespace == m.Spec.Pod.Namespace && pod.Annotations[annotationMove] == m.Name {
 			return pod
 		}
 	}
@@ -85,6 +85,7 @@ func (p *planner) newReplacement(m *api.MovePlan, old *corev1.Pod) *corev1.Pod {
 	pod := replicaset.NewPod(rs, replicaset.NewName(rs, seed(m), p.byOwner[rs.UID]))
 	pod.Spec.NodeName = m.Spec.To
 	metav1.SetMetaDataAnnotation(&pod.ObjectMeta, api.AnnotationReplaces, string(old.UID))
+	metav1.SetMetaDataAnnotation(&pod.ObjectMeta, annotationMove, m.Name)
 	metav1.SetMetaDataAnnotation(&pod.ObjectMeta, api.AnnotationPlacement, m.Spec.To+": moved from "+m.Spec.From+": "+m.Spec.Reason)
 	controller.SetPodCondition(&pod.Status, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, p.now)
 	return pod

@@ -28,6 +28,9 @@ const (
 // labelOwner on a MovePlan is the UID of the ReplicaSet whose pod it moves.
 const labelOwner = "skerry.dev/owner"
 
+// annotationMove on a replacement is the name of the MovePlan that it was started for.
+const annotationMove = "skerry.dev/move"
+
 // planner is one run of the plan.
 type planner struct {
 	Options

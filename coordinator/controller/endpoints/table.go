@@ -2,7 +2,6 @@ package endpoints
 
 import (
 	"cmp"
-	"net"
 	"slices"
 	"strconv"
 
@@ -81,13 +80,20 @@ func servicePorts(svc *corev1.Service, pods *index, foreign map[types.Namespaced
 type candidates struct{ ready, leaving []string }
 
 func (c *candidates) add(r readiness, ip string, port int32) {
-	address := net.JoinHostPort(ip, strconv.Itoa(int(port)))
+	address := hostPort(ip, port)
 	switch {
 	case r.ready:
 		c.ready = append(c.ready, address)
 	case r.serving && r.terminating:
 		c.leaving = append(c.leaving, address)
 	}
+}
+
+func hostPort(ip string, port int32) string {
+	if isIPv6(ip) {
+		ip = "[" + ip + "]"
+	}
+	return ip + ":" + strconv.Itoa(int(port))
 }
 
 func (c *candidates) addSlices(list []*discoveryv1.EndpointSlice, port string) {

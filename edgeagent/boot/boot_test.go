@@ -82,11 +82,11 @@ func actAgent(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := note(state, "view", view); err != nil {
-		return err
-	}
 	orphan := exec.CommandContext(context.Background(), "sh", "-c", "true & exit 0")
 	if err := orphan.Run(); err != nil {
+		return err
+	}
+	if err := note(state, "view", view); err != nil {
 		return err
 	}
 	<-terminated
@@ -246,9 +246,7 @@ func (n *node) clean() {
 	if err != nil {
 		n.t.Error(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := cgroup.Remove(ctx, all, testGroup(n.state)); err != nil {
+	if err := cgroup.Remove(all, testGroup(n.state), 10*time.Second); err != nil {
 		n.t.Error(err)
 	}
 }
@@ -259,8 +257,8 @@ func (n *node) lines(file string, count int) []string {
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		data, err := os.ReadFile(filepath.Join(n.state, file))
-		if lines := strings.Split(strings.TrimSpace(string(data)), "\n"); err == nil && len(lines) >= count {
-			return lines
+		if lines := strings.Split(string(data), "\n"); err == nil && len(lines) > count { // the last is empty
+			return lines[:len(lines)-1]
 		}
 		if time.Now().After(deadline) {
 			n.t.Fatalf("%s has %q after 20 s (%v), want %d lines", file, data, err, count)

@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -21,7 +20,7 @@ const (
 )
 
 // prepare turns the namespaces that we were started in into a machine of our own.
-func prepare(ctx context.Context, c Config) error {
+func prepare(c Config) error {
 	run := filepath.Join(c.StateDir, "run")
 	if err := mountOwn(run); err != nil {
 		return err
@@ -32,7 +31,7 @@ func prepare(ctx context.Context, c Config) error {
 	if err := loopbackUp(); err != nil {
 		return err
 	}
-	return clearCgroups(ctx, c.CgroupParent)
+	return clearCgroups(c.CgroupParent)
 }
 
 // mountOwn hides the host's processes and links. Nothing mounted here is seen outside, and it goes with us.
@@ -90,7 +89,7 @@ func loopbackUp() error {
 
 // clearCgroups removes the groups of the node's last boot: its processes died with its process namespace, but the groups
 // stay, and a container of the same name would start in them.
-func clearCgroups(ctx context.Context, group string) error {
+func clearCgroups(group string) error {
 	all, err := cgroup.Hierarchies()
 	if err != nil {
 		return err
@@ -98,9 +97,7 @@ func clearCgroups(ctx context.Context, group string) error {
 	if len(all) == 0 {
 		return errors.New("no control groups are mounted: mount -t cgroup2 none " + cgroupRoot)
 	}
-	ctx, cancel := context.WithTimeout(ctx, clearTimeout)
-	defer cancel()
-	if err := cgroup.Remove(ctx, all, group); err != nil {
+	if err := cgroup.Remove(all, group, clearTimeout); err != nil {
 		return err
 	}
 	return cgroup.Prepare(all, group)

@@ -32,7 +32,7 @@ func Run(ctx context.Context, c Config) error {
 	if os.Getpid() != 1 {
 		return errors.New("a node must be the first process of new pid, mount, network, uts and ipc namespaces")
 	}
-	if err := prepare(ctx, c); err != nil {
+	if err := prepare(c); err != nil {
 		return fmt.Errorf("boot node %s: %w", c.Hostname, err)
 	}
 	deaths := make(chan os.Signal, 1) // the signal is only a hint: one look finds all the dead

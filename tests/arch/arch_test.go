@@ -35,7 +35,7 @@ var layers = []struct {
 	{"cmd/skerry-coordinator", []string{"api", "coordinator", "configs"}},
 	{"cmd/skerry-agent", []string{"api", "edgeagent", "hwprobe", "configs"}},
 	{"cmd/skerry-keeper", []string{"api", "edgeagent/keeper"}},
-	{"cmd/skerry", []string{"api", "coordinator", "edgeagent/boot", "configs", "packaging", "messaging", "hwprobe"}},
+	{"cmd/skerry", []string{"api", "coordinator", "edgeagent/boot", "edgeagent/network/netns", "edgeagent/proxy", "configs", "packaging", "messaging", "hwprobe"}},
 }
 
 // only are packages that one folder alone may import.

@@ -5,7 +5,6 @@
 package cgroup
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -159,13 +158,13 @@ func (h Hierarchy) handDown(path string) error {
 	return nil
 }
 
-// Remove kills whatever runs in the group and below it and removes it from every hierarchy. It tries until ctx ends: the
-// kernel needs a moment to bury the dead. Removing what is not there is no error.
-func Remove(ctx context.Context, all []Hierarchy, group string) error {
+// Remove kills whatever runs in the group and below it and removes it from every hierarchy. It tries for as long as
+// patience lasts: the kernel needs a moment to bury the dead. Removing what is not there is no error.
+func Remove(all []Hierarchy, group string, patience time.Duration) error {
 	if err := check(group); err != nil {
 		return err
 	}
-	for {
+	for deadline := time.Now().Add(patience); ; time.Sleep(retryAfter) { //nolint:forbidigo // nobody is told when a v1 group is empty
 		var problems []error
 		for _, h := range all {
 			problems = append(problems, removeTree(filepath.Join(h.Path, group)))
@@ -174,13 +173,13 @@ func Remove(ctx context.Context, all []Hierarchy, group string) error {
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if time.Now().After(deadline) {
 			return fmt.Errorf("remove control group %s: %w", group, err)
-		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
+
+const retryAfter = 10 * time.Millisecond
 
 // check refuses a group whose removal would be a disaster.
 func check(group string) error {

@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -63,7 +62,7 @@ func TestMissing(t *testing.T) {
 
 func TestOnlyGroupsBelowTheRoot(t *testing.T) {
 	for _, group := range []string{"", "/", "relative", "/a/../..", "/a/", "/a//b"} {
-		if err := Remove(t.Context(), nil, group); err == nil {
+		if err := Remove(nil, group, 0); err == nil {
 			t.Errorf("removal of %q was accepted", group)
 		}
 		if err := Prepare(nil, group); err == nil {
@@ -71,6 +70,8 @@ func TestOnlyGroupsBelowTheRoot(t *testing.T) {
 		}
 	}
 }
+
+const patience = 20 * time.Second
 
 func TestPrepareAndRemove(t *testing.T) {
 	if os.Geteuid() != 0 {
@@ -82,10 +83,8 @@ func TestPrepareAndRemove(t *testing.T) {
 	}
 	top := fmt.Sprintf("/skerry-test-%d", os.Getpid())
 	group := top + "/n1"
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
 	defer func() {
-		if err := Remove(ctx, all, top); err != nil {
+		if err := Remove(all, top, patience); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -95,7 +94,7 @@ func TestPrepareAndRemove(t *testing.T) {
 		}
 	}
 	busy(t, all, filepath.Join(group, "pod", "container"))
-	if err := Remove(ctx, all, group); err != nil {
+	if err := Remove(all, group, patience); err != nil {
 		t.Fatal(err)
 	}
 	for _, h := range all {
@@ -106,7 +105,7 @@ func TestPrepareAndRemove(t *testing.T) {
 			t.Errorf("the parent went, too: %v", err)
 		}
 	}
-	if err := Remove(ctx, all, group); err != nil {
+	if err := Remove(all, group, patience); err != nil {
 		t.Errorf("removing it again: %v", err)
 	}
 }

@@ -255,9 +255,13 @@ func (l *loop) applyPod(ctx context.Context, uid string, want uplink.Pod) {
 	if l.ended[uid] && want.Pod.DeletionTimestamp != nil {
 		return // reported already
 	}
-	if l.started || len(l.found[uid]) > 0 {
+	if l.started || anyRunning(l.found[uid]) {
 		l.launch(ctx, uid, want)
 	}
+}
+
+func anyRunning(list []keeper.Container) bool {
+	return slices.ContainsFunc(list, func(c keeper.Container) bool { return c.State == keeper.Running })
 }
 
 func (l *loop) launch(ctx context.Context, uid string, want uplink.Pod) {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -8,18 +10,33 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 
 	"skerry.dev/skerry/api"
 )
 
+// writeYAML goes by way of JSON, so that both have the same names.
 func writeYAML(out io.Writer, inv api.Inventory) error {
-	data, err := yaml.Marshal(inv)
+	data, err := json.Marshal(inv)
 	if err != nil {
 		return fmt.Errorf("encode inventory: %w", err)
 	}
-	_, err = out.Write(data)
-	return err
+	var tree yaml.Node
+	if err := yaml.Unmarshal(data, &tree); err != nil { // JSON is YAML
+		return fmt.Errorf("encode inventory: %w", err)
+	}
+	block(&tree)
+	e := yaml.NewEncoder(out)
+	e.SetIndent(2)
+	return errors.Join(e.Encode(&tree), e.Close())
+}
+
+// block takes JSON's style off a tree.
+func block(n *yaml.Node) {
+	n.Style = 0
+	for _, c := range n.Content {
+		block(c)
+	}
 }
 
 // writeTable is the inventory for people: one line per thing, the class first.

@@ -89,10 +89,8 @@ func over(want, used, allocatable int64) bool { return want > 0 && want > alloca
 
 func (n *node) portsFree(r *request) bool {
 	for _, want := range r.ports {
-		for _, have := range n.ports {
-			if want.collides(have) {
-				return false
-			}
+		if slices.ContainsFunc(n.ports, want.collides) {
+			return false
 		}
 	}
 	return true

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -82,7 +83,7 @@ func createBound(c controller.Change, d Decision, now time.Time) controller.Chan
 	}
 	pod, event := assign(d, now)
 	c.Object = pod
-	c.Events = append(c.Events[:len(c.Events):len(c.Events)], event)
+	c.Events = append(slices.Clip(c.Events), event)
 	return c
 }
 

@@ -105,7 +105,7 @@ func (l *Live) perform(c controller.Change) (runtime.Object, error) {
 			return nil, err
 		}
 	}
-	o := c.Object.(controller.Object)
+	o := object(c.Object)
 	old := l.world.objects[key(o)]
 	resource := schema.GroupResource{Group: Kind(o).Group, Resource: Kind(o).Kind}
 	if c.Verb == controller.Create && old != nil {

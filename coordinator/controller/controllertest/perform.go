@@ -31,7 +31,7 @@ func (w *World) perform(c controller.Change) (line string, done bool) {
 	if c.Verb == "" {
 		return "", true
 	}
-	o := c.Object.(controller.Object)
+	o := object(c.Object)
 	old := w.objects[key(o)]
 	if c.Verb == controller.Create {
 		return w.create(o, old)
@@ -84,7 +84,7 @@ func (w *World) create(o, old controller.Object) (string, bool) {
 }
 
 func (w *World) write(verb controller.Verb, o, old controller.Object) string {
-	merged := o.DeepCopyObject().(controller.Object)
+	merged := copyOf(o)
 	merged.SetDeletionTimestamp(old.GetDeletionTimestamp())
 	line := fmt.Sprintf("%s %s%s", verb, title(o), difference(old, merged))
 	w.Put(merged)
@@ -104,7 +104,7 @@ func (w *World) delete(c controller.Change, old controller.Object) string {
 	if c.Grace != nil {
 		grace = *c.Grace
 	}
-	o := old.DeepCopyObject().(controller.Object)
+	o := copyOf(old)
 	if o.GetDeletionTimestamp() == nil {
 		t := metav1.NewTime(w.Now.Add(time.Duration(grace) * time.Second))
 		o.SetDeletionTimestamp(&t)
@@ -115,6 +115,7 @@ func (w *World) delete(c controller.Change, old controller.Object) string {
 		o.SetFinalizers(append(o.GetFinalizers(), metav1.FinalizerDeleteDependents))
 	case metav1.DeletePropagationOrphan:
 		o.SetFinalizers(append(o.GetFinalizers(), metav1.FinalizerOrphanDependents))
+	case metav1.DeletePropagationBackground, "":
 	}
 	w.Put(o)
 	return w.name(line)

@@ -95,7 +95,7 @@ func has(leaves map[string]string, element string) bool {
 
 // whole prints an element's leaves, without times and what its label says.
 func whole(leaves map[string]string, element string) string {
-	text := ""
+	var text strings.Builder
 	for _, path := range slices.Sorted(maps.Keys(leaves)) {
 		name, inside := strings.CutPrefix(path, element)
 		name = strings.TrimPrefix(name, ".")
@@ -105,9 +105,9 @@ func whole(leaves map[string]string, element string) string {
 		if name == "" {
 			return " " + leaves[path]
 		}
-		text += fmt.Sprintf(" %s=%q", name, leaves[path])
+		fmt.Fprintf(&text, " %s=%q", name, leaves[path])
 	}
-	return text
+	return text.String()
 }
 
 func change(path, from, to string) string {

@@ -73,7 +73,7 @@ func key(o controller.Object) id { return id{Kind(o), o.GetNamespace(), o.GetNam
 // Put stores o as a person's create or replace would: a new object gets a UID and a creation time, a changed spec a new
 // generation.
 func (w *World) Put(o controller.Object) controller.Object {
-	o = o.DeepCopyObject().(controller.Object)
+	o = copyOf(o)
 	w.counter++
 	o.SetResourceVersion(strconv.FormatUint(w.counter, 10))
 	old, exists := w.objects[key(o)]
@@ -193,3 +193,14 @@ func (w *World) alias(o controller.Object) {
 	w.per[pod.GenerateName]++
 	w.aliases[pod.Name] = fmt.Sprintf("%s%d", pod.GenerateName, w.per[pod.GenerateName])
 }
+
+// object is any API object as one; a test that passes something else is wrong.
+func object(o any) controller.Object {
+	v, ok := o.(controller.Object)
+	if !ok {
+		panic(fmt.Sprintf("%T is no API object", o))
+	}
+	return v
+}
+
+func copyOf(o controller.Object) controller.Object { return object(o.DeepCopyObject()) }

@@ -58,7 +58,7 @@ func (r *rollout) markFound(s *set) {
 
 // markFirst starts the estimate of progress for a deployment that never had one.
 func (r *rollout) markFirst(s *set) {
-	if hasDeadline(r.d) && r.condition(appsv1.DeploymentProgressing) == nil {
+	if hasDeadline(r.d) && r.progress() == nil {
 		r.setCondition(progressing(corev1.ConditionTrue, reasonFoundSet, fmt.Sprintf("Found new replica set %q", s.Name)))
 	}
 }

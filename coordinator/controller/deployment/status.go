@@ -40,7 +40,7 @@ func (r *rollout) markPause() {
 	if !hasDeadline(r.d) {
 		return
 	}
-	c := r.condition(appsv1.DeploymentProgressing)
+	c := r.progress()
 	if c != nil && c.Reason == reasonTimedOut {
 		return // what did not progress before the pause stays reported
 	}
@@ -101,7 +101,7 @@ func (r *rollout) progressStatus() {
 	if !hasDeadline(r.d) {
 		dropCondition(&status, appsv1.DeploymentProgressing)
 	}
-	was := r.condition(appsv1.DeploymentProgressing)
+	was := r.progress()
 	settled := status.Replicas == status.UpdatedReplicas && was != nil && was.Reason == reasonComplete
 	if hasDeadline(r.d) && !settled {
 		r.estimate(&status, was)
@@ -157,7 +157,7 @@ func (r *rollout) refused(status *appsv1.DeploymentStatus) bool {
 		return false
 	}
 	message := fmt.Sprintf("Failed to create new replica set %q: %s", r.created.Name, words)
-	if was := r.condition(appsv1.DeploymentProgressing); was == nil || was.Reason != reasonCreateError {
+	if was := r.progress(); was == nil || was.Reason != reasonCreateError {
 		r.events = append(r.events, r.event(corev1.EventTypeWarning, reasonCreateError, message))
 	}
 	setCondition(status, progressing(corev1.ConditionFalse, reasonCreateError, message), r.now)
@@ -208,8 +208,9 @@ func (r *rollout) reportFailures(status *appsv1.DeploymentStatus) {
 	dropCondition(status, appsv1.DeploymentReplicaFailure)
 }
 
-func (r *rollout) condition(kind appsv1.DeploymentConditionType) *appsv1.DeploymentCondition {
-	return findCondition(&r.d.Status, kind)
+// progress is the deployment's Progressing condition, nil when it has none.
+func (r *rollout) progress() *appsv1.DeploymentCondition {
+	return findCondition(&r.d.Status, appsv1.DeploymentProgressing)
 }
 
 func (r *rollout) setCondition(c appsv1.DeploymentCondition) { setCondition(&r.d.Status, c, r.now) }

@@ -13,9 +13,7 @@ import (
 )
 
 // The Endpoints kind is deprecated, but what reads it has not gone away.
-//
-//nolint:staticcheck
-type legacyEndpoints = corev1.Endpoints
+type legacyEndpoints = corev1.Endpoints //nolint:staticcheck // still what old clients read
 
 // Marks of the Endpoints that this package writes, as upstream's.
 const (

@@ -70,6 +70,7 @@ func wantedTaints(node *corev1.Node) []corev1.Taint {
 		want = both(corev1.TaintNodeUnreachable)
 	case corev1.ConditionFalse:
 		want = both(corev1.TaintNodeNotReady)
+	case corev1.ConditionTrue, "":
 	}
 	for _, p := range pressures {
 		if status(p.condition) == corev1.ConditionTrue {

@@ -26,6 +26,7 @@ const (
 	lowMemoryBytes   = 100 << 20
 	lowDiskPercent   = 10
 	statusEvery      = 10 * time.Second
+	statusSoon       = 200 * time.Millisecond
 	minFreePidsShare = 20 // one twentieth of the kernel's limit
 )
 
@@ -56,7 +57,7 @@ type self struct {
 
 // run reports the inventory and the status when they have changed, until ctx ends.
 func (s *self) run(ctx context.Context) error {
-	tick := time.NewTicker(statusEvery)
+	tick := time.NewTimer(statusEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -66,11 +67,19 @@ func (s *self) run(ctx context.Context) error {
 			s.takeInventory(inv)
 		case <-tick.C:
 		}
-		if s.inventory.Kernel.Version == "" {
-			continue // not probed yet
+		if s.inventory.Kernel.Version != "" { // probed
+			s.update(ctx, time.Now())
 		}
-		s.update(ctx, time.Now())
+		tick.Reset(s.pace())
 	}
+}
+
+// pace is when to look again: soon while something that the node needs is not there yet, as at boot.
+func (s *self) pace() time.Duration {
+	if s.healthy() != nil {
+		return statusSoon
+	}
+	return statusEvery
 }
 
 // changed hands over a new inventory.

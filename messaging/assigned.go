@@ -59,21 +59,9 @@ func GetAssigned(ctx context.Context, nc *nats.Conn, node, part string) (Assigne
 // ParseAssigned reads what arrives on AssignSubjects, or as the answer to a direct get. The caller must still Verify it,
 // and check that Node is itself or Broadcast: anyone may aim an answer at another node's subjects.
 func ParseAssigned(msg *nats.Msg) (Assigned, error) {
-	key := msg.Header.Get("Nats-Subject")
-	rest, ok := strings.CutPrefix(key, "$KV.assign.")
-	if !ok {
-		return Assigned{}, fmt.Errorf("message on %s names key %q, not one of %s", msg.Subject, key, StreamAssign)
-	}
-	token, part, ok := strings.Cut(rest, ".")
-	if !ok || part == "" {
-		return Assigned{}, fmt.Errorf("message on %s names key %q without a part", msg.Subject, key)
-	}
-	node := Broadcast
-	if token != Broadcast {
-		var err error
-		if node, err = ParseToken(token); err != nil {
-			return Assigned{}, fmt.Errorf("message on %s: %w", msg.Subject, err)
-		}
+	node, part, err := ParseAssignKey(msg.Header.Get("Nats-Subject"))
+	if err != nil {
+		return Assigned{}, fmt.Errorf("message on %s: %w", msg.Subject, err)
 	}
 	revision, err := strconv.ParseUint(msg.Header.Get("Nats-Sequence"), 10, 64)
 	if err != nil || revision == 0 {
@@ -82,4 +70,23 @@ func ParseAssigned(msg *nats.Msg) (Assigned, error) {
 	return Assigned{
 		Node: node, Part: part, Data: msg.Data, Revision: revision, Signature: msg.Header.Get(SignatureHeader),
 	}, nil
+}
+
+// ParseAssignKey undoes AssignKey.
+func ParseAssignKey(key string) (node, part string, err error) {
+	rest, ok := strings.CutPrefix(key, "$KV.assign.")
+	if !ok {
+		return "", "", fmt.Errorf("key %q is not one of %s", key, StreamAssign)
+	}
+	token, part, ok := strings.Cut(rest, ".")
+	if !ok || token == "" || part == "" {
+		return "", "", fmt.Errorf("key %q has no node or no part", key)
+	}
+	if token == Broadcast {
+		return Broadcast, part, nil
+	}
+	if node, err = ParseToken(token); err != nil {
+		return "", "", fmt.Errorf("key %q: %w", key, err)
+	}
+	return node, part, nil
 }

@@ -6,7 +6,10 @@ package assign
 
 import (
 	"context"
+	"fmt"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"skerry.dev/skerry/messaging"
@@ -18,22 +21,155 @@ type Options struct {
 	Storage  jetstream.StorageType // FileStorage (0) but in virtual-time tests
 }
 
-// Store writes desired state. It is safe for concurrent use.
-type Store struct{}
+// requestTime bounds a request whose context has no deadline.
+const requestTime = 10 * time.Second
 
-// Open creates the stream, or opens it and brings its configuration up to date.
-func Open(ctx context.Context, js jetstream.JetStream, o Options) (*Store, error) { return nil, nil }
+// listTime bounds a list, and fetchMessages what the server sends of it at once.
+const (
+	listTime      = time.Minute
+	fetchMessages = 256
+)
 
-// Put stores a part and returns its sequence. signature is Signer.Sign over messaging.AssignKey(node, part) and data.
-func (s *Store) Put(ctx context.Context, node, part string, data []byte, signature string) (uint64, error) {
-	return 0, nil
+// Store writes desired state. It is safe for concurrent use, but one part has one writer.
+type Store struct {
+	js     jetstream.JetStream
+	stream jetstream.Stream
 }
 
-// Delete removes a part and leaves nothing behind; a missing one is no error.
-func (s *Store) Delete(ctx context.Context, node, part string) error { return nil }
+// Open creates the stream, or opens it and brings its configuration up to date.
+func Open(ctx context.Context, js jetstream.JetStream, o Options) (*Store, error) {
+	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:              messaging.StreamAssign,
+		Description:       "Skerry desired state of nodes; derived from the objects",
+		Subjects:          []string{messaging.AssignRepublishSource},
+		MaxMsgsPerSubject: 1,
+		MaxConsumers:      -1,
+		MaxMsgs:           -1,
+		MaxBytes:          -1,
+		Discard:           jetstream.DiscardNew,
+		Storage:           o.Storage,
+		Replicas:          max(o.Replicas, 1),
+		AllowDirect:       true, // the only read that nodes have
+		RePublish: &jetstream.RePublish{
+			Source: messaging.AssignRepublishSource, Destination: messaging.AssignRepublishDestination,
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open stream %s: %w", messaging.StreamAssign, err)
+	}
+	return &Store{js: js, stream: stream}, nil
+}
+
+// Put stores a part and returns its sequence. signature is Signer.Sign over messaging.AssignKey(node, part) and data. After
+// an error the part may be stored all the same: put it again, or List.
+func (s *Store) Put(ctx context.Context, node, part string, data []byte, signature string) (uint64, error) {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	m := &nats.Msg{Subject: messaging.AssignKey(node, part), Data: data, Header: nats.Header{}}
+	m.Header.Set(messaging.SignatureHeader, signature)
+	ack, err := s.js.PublishMsg(ctx, m)
+	if err != nil {
+		return 0, fmt.Errorf("assign %s: %w", m.Subject, err)
+	}
+	return ack.Sequence, nil
+}
+
+// Delete removes a part and leaves nothing behind; a missing one is no error. Nodes are not told: what they should drop
+// they learn from their manifest.
+func (s *Store) Delete(ctx context.Context, node, part string) error {
+	return s.purge(ctx, messaging.AssignKey(node, part))
+}
 
 // DeleteNode removes all parts of a node.
-func (s *Store) DeleteNode(ctx context.Context, node string) error { return nil }
+func (s *Store) DeleteNode(ctx context.Context, node string) error {
+	return s.purge(ctx, messaging.AssignKey(node, ">"))
+}
 
-// List returns all parts of a node, or of all nodes (Broadcast too) if node is empty, in order of revision.
-func (s *Store) List(ctx context.Context, node string) ([]messaging.Assigned, error) { return nil, nil }
+func (s *Store) purge(ctx context.Context, subject string) error {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	if err := s.stream.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
+		return fmt.Errorf("remove %s: %w", subject, err)
+	}
+	return nil
+}
+
+// List returns all parts of a node, or of all nodes (Broadcast too) if node is empty, in order of revision. It is for the
+// parts' writer: what another changes meanwhile may be missed.
+func (s *Store) List(ctx context.Context, node string) ([]messaging.Assigned, error) {
+	filter := messaging.AssignRepublishSource
+	if node != "" {
+		filter = messaging.AssignKey(node, ">")
+	}
+	parts, err := s.list(ctx, filter)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", filter, err)
+	}
+	return parts, nil
+}
+
+func (s *Store) list(ctx context.Context, filter string) (parts []messaging.Assigned, err error) {
+	ctx, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
+	consumer, err := s.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		AckPolicy: jetstream.AckNonePolicy, FilterSubject: filter,
+		MemoryStorage: true, Replicas: 1, InactiveThreshold: time.Minute,
+	})
+	if err != nil {
+		return nil, err
+	}
+	info := consumer.CachedInfo()
+	defer s.removeConsumer(ctx, info.Name)
+	for pending, count := info.NumPending, uint64(0); pending > 0; {
+		batch, err := consumer.Fetch(fetchMessages, jetstream.FetchContext(ctx))
+		if err != nil {
+			return nil, err
+		}
+		for m := range batch.Messages() {
+			meta, err := m.Metadata()
+			if err != nil {
+				return nil, err
+			}
+			if count++; meta.Sequence.Consumer != count {
+				return nil, fmt.Errorf("message %d of %d got lost on the way", count, info.NumPending)
+			}
+			a, err := parse(m, meta)
+			if err != nil {
+				return nil, err
+			}
+			if pending = meta.NumPending; pending == 0 {
+				return append(parts, a), nil
+			}
+			parts = append(parts, a)
+		}
+		if err := batch.Error(); err != nil {
+			return nil, err
+		}
+	}
+	return parts, nil
+}
+
+func parse(m jetstream.Msg, meta *jetstream.MsgMetadata) (messaging.Assigned, error) {
+	node, part, err := messaging.ParseAssignKey(m.Subject())
+	if err != nil {
+		return messaging.Assigned{}, err
+	}
+	return messaging.Assigned{
+		Node: node, Part: part, Data: m.Data(), Revision: meta.Sequence.Stream,
+		Signature: m.Headers().Get(messaging.SignatureHeader),
+	}, nil
+}
+
+// removeConsumer does what the server would do by itself a minute later.
+func (s *Store) removeConsumer(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	_ = s.stream.DeleteConsumer(ctx, name)
+}
+
+func withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, requestTime)
+}

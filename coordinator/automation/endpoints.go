@@ -1,0 +1,145 @@
+package automation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"skerry.dev/skerry/coordinator/objects"
+	"skerry.dev/skerry/coordinator/resource"
+	"skerry.dev/skerry/coordinator/view"
+	"skerry.dev/skerry/messaging"
+)
+
+// ServiceName is the micro service's name, as `nats micro ls` shows it.
+const ServiceName = "skerry"
+
+const (
+	// requestLimit is how long one request may take.
+	requestLimit = 30 * time.Second
+	// maxAtOnce bounds the requests under work. When it is reached, NATS holds the next ones back.
+	maxAtOnce = 64
+)
+
+// Writer is the write path: an *objects.Store.
+type Writer interface {
+	Apply(ctx context.Context, manifest []byte, o objects.WriteOptions) (out runtime.Object, changed bool, err error)
+	Delete(ctx context.Context, res *resource.Resource, namespace, name string, o metav1.DeleteOptions) (out runtime.Object, deleted bool, err error)
+}
+
+// EndpointsConfig is what Endpoints need. Log may be nil, all else must be set.
+type EndpointsConfig struct {
+	Conn    *nats.Conn
+	View    *view.View
+	Objects Writer
+	Version string // of the program, a semantic version without "v"; empty means 0.0.0
+	Log     *slog.Logger
+}
+
+// Endpoints answers requests on skerry.v1.api.
+type Endpoints struct {
+	EndpointsConfig
+	slots chan struct{} // one token per request under work
+	work  sync.WaitGroup
+}
+
+// NewEndpoints checks the configuration.
+func NewEndpoints(c EndpointsConfig) (*Endpoints, error) {
+	if c.Conn == nil || c.View == nil || c.Objects == nil {
+		return nil, errors.New("automation endpoints: Conn, View and Objects must be set")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Version == "" {
+		c.Version = "0.0.0"
+	}
+	return &Endpoints{EndpointsConfig: c, slots: make(chan struct{}, maxAtOnce)}, nil
+}
+
+// Run answers requests until ctx ends, and returns when those under work are answered.
+func (e *Endpoints) Run(ctx context.Context) error {
+	service, err := micro.AddService(e.Conn, micro.Config{
+		Name: ServiceName, Version: e.Version, Description: "Objects of a Skerry cluster: get, list, apply and delete",
+		Metadata: map[string]string{"kinds": "plural names of the Kubernetes API"},
+	})
+	if err != nil {
+		return fmt.Errorf("start automation service: %w", err)
+	}
+	err = e.addAll(ctx, service)
+	if err == nil {
+		<-ctx.Done()
+	}
+	if stopErr := service.Stop(); stopErr != nil && !errors.Is(stopErr, nats.ErrConnectionClosed) {
+		err = errors.Join(err, fmt.Errorf("stop automation service: %w", stopErr))
+	}
+	e.work.Wait()
+	return err
+}
+
+func (e *Endpoints) addAll(ctx context.Context, service micro.Service) error {
+	root := service.AddGroup(messaging.APIGroup)
+	for _, res := range resource.All() {
+		if res.Stored != nil {
+			continue // an alias would need the same subject as the kind that keeps its objects
+		}
+		group := root.AddGroup(res.Plural)
+		for _, v := range verbs {
+			err := group.AddEndpoint(res.Plural+"-"+v.name, e.handler(ctx, res, v), micro.WithEndpointSubject(v.name), micro.WithEndpointMetadata(v.metadata(res)))
+			if err != nil {
+				return fmt.Errorf("add endpoint %s.%s: %w", res.Plural, v.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// handler takes a request off its subscription at once, so that a slow one does not hold up the next.
+func (e *Endpoints) handler(ctx context.Context, res *resource.Resource, v verb) micro.Handler {
+	return micro.HandlerFunc(func(msg micro.Request) {
+		select {
+		case e.slots <- struct{}{}:
+		case <-ctx.Done():
+			return // the service is stopping; the requester's time-out tells it
+		}
+		e.work.Go(func() {
+			defer func() { <-e.slots }()
+			e.answer(ctx, msg, res, v)
+		})
+	})
+}
+
+func (e *Endpoints) answer(ctx context.Context, msg micro.Request, res *resource.Resource, v verb) {
+	// A write that has begun is finished though the service stops.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestLimit)
+	defer cancel()
+	req, err := parseRequest(msg.Data(), res)
+	var body []byte
+	if err == nil {
+		body, err = v.run(ctx, e, res, req)
+	}
+	if err == nil && int64(len(body)) > e.Conn.MaxPayload() {
+		err = tooLarge(len(body), e.Conn.MaxPayload())
+	}
+	code := 200
+	if err == nil {
+		err = msg.Respond(body)
+	} else {
+		code, err = e.fail(msg, err)
+	}
+	if err != nil {
+		e.Log.Warn("automation reply not sent", "subject", msg.Subject(), "err", err)
+	}
+	if v.writes {
+		e.Log.Info("api write", "user", "nats", "verb", v.name, "resource", res.GroupResource().String(),
+			"namespace", req.Namespace, "name", req.Name, "code", code)
+	}
+}

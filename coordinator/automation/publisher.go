@@ -1,0 +1,205 @@
+package automation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"skerry.dev/skerry/coordinator/resource"
+	"skerry.dev/skerry/messaging"
+	"skerry.dev/skerry/messaging/store"
+)
+
+// publisher is one session of Events. One goroutine uses it.
+type publisher struct {
+	events *Events
+	stream jetstream.Stream
+	last   position
+	fresh  bool // the stream was empty: nothing was ever told
+
+	// known says of objects met in this session whether they exist, as told so far.
+	known     map[store.Key]bool
+	following bool
+}
+
+// follow publishes increments.
+func (p *publisher) follow(ctx context.Context, u store.Update) error {
+	if u.Complete {
+		return errResume
+	}
+	for _, entry := range u.Entries {
+		if err := p.tell(ctx, entry, u.Cursor); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restart publishes a complete set, what is new in it, and then increments.
+func (p *publisher) restart(ctx context.Context, u store.Update) error {
+	if p.following {
+		return p.follow(ctx, u)
+	}
+	p.following = true
+	told := p.last.cursor.Revision
+	if !u.Cursor.Stream.Equal(p.last.cursor.Stream) {
+		told = 0 // revisions of another life of the store say nothing about this one's
+	}
+	if !p.fresh {
+		// With the old position: should we die before the rest is told, the gap is found again.
+		gap := Change{Type: typeResync, Kind: "state", Revision: u.Cursor.Revision}
+		if err := p.publish(ctx, gap, "resync", p.last.cursor); err != nil {
+			return err
+		}
+	}
+	for _, entry := range u.Entries {
+		if entry.Revision <= told {
+			continue
+		}
+		p.known[entry.Key] = !p.fresh
+		if err := p.tell(ctx, entry, u.Cursor); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tell publishes one revision.
+func (p *publisher) tell(ctx context.Context, entry store.Entry, seen store.Cursor) error {
+	res := kindOf(entry.Key)
+	if res == nil {
+		return nil
+	}
+	c := Change{Kind: res.Plural, Namespace: entry.Namespace, Name: entry.Name, Revision: entry.Revision}
+	t, err := p.describe(ctx, entry, &c, res)
+	if err != nil {
+		return err
+	}
+	c.Type = string(t)
+	seen.Revision = entry.Revision
+	if err := p.publish(ctx, c, verbOf(t), seen); err != nil {
+		return err
+	}
+	p.known[entry.Key] = !entry.Deleted
+	return nil
+}
+
+// describe fills in the object and says what happened to it.
+func (p *publisher) describe(ctx context.Context, entry store.Entry, c *Change, res *resource.Resource) (watch.EventType, error) {
+	exists, met := p.known[entry.Key]
+	var before *Change
+	var err error
+	if !met || entry.Deleted {
+		if before, err = p.lastTold(ctx, c); err != nil {
+			return "", err
+		}
+		exists = before != nil && before.Type != string(watch.Deleted)
+	}
+	if entry.Deleted {
+		if before != nil {
+			c.Object = before.Object
+		}
+		return watch.Deleted, nil
+	}
+	obj, err := p.decode(entry)
+	if err != nil {
+		// Told without an object: one unreadable value must not hold up all that follow.
+		p.events.Log.Error("stored object unreadable", "kind", res.Plural, "namespace", entry.Namespace, "name", entry.Name, "revision", entry.Revision, "err", err)
+		return watch.Modified, nil
+	}
+	if c.Object, err = json.Marshal(redact(obj)); err != nil {
+		return "", fmt.Errorf("encode %s %s: %w", res.Plural, entry.Name, err)
+	}
+	if exists || !met && before == nil && old(obj, entry.Time) {
+		return watch.Modified, nil
+	}
+	return watch.Added, nil
+}
+
+func (p *publisher) decode(entry store.Entry) (runtime.Object, error) {
+	obj, err := resource.Decode(entry.Value)
+	if err != nil {
+		return nil, err
+	}
+	m, err := meta.Accessor(obj)
+	if err != nil {
+		return nil, fmt.Errorf("read metadata: %w", err)
+	}
+	m.SetResourceVersion(strconv.FormatUint(entry.Revision, 10))
+	return obj, nil
+}
+
+// old reports whether an object of which the stream has nothing existed before its revision of time at: what was told of
+// it has aged away, which takes days, so an hour's difference between clocks does not matter.
+func old(obj runtime.Object, at time.Time) bool {
+	m, err := meta.Accessor(obj)
+	if err != nil {
+		return false
+	}
+	created := m.GetCreationTimestamp()
+	return !created.IsZero() && at.Sub(created.Time) > time.Hour
+}
+
+// lastTold finds the last change of the object in the stream; nil when there is none.
+func (p *publisher) lastTold(ctx context.Context, c *Change) (*Change, error) {
+	subject := strings.TrimSuffix(messaging.EventSubject(c.Namespace, c.Kind, c.Name, ""), ".") + ".*"
+	ctx, cancel := context.WithTimeout(ctx, publishLimit)
+	defer cancel()
+	msg, err := p.stream.GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil //nolint:nilnil // said in the doc
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read last change of %s: %w", subject, err)
+	}
+	told := &Change{}
+	if err := json.Unmarshal(msg.Data, told); err != nil {
+		return nil, nil //nolint:nilerr,nilnil // a stranger's message tells nothing
+	}
+	return told, nil
+}
+
+// publish appends one message behind the last one we know. Anything else in between, be it another publisher's or our
+// own of which the acknowledgement was lost, fails it; the next session starts from what is there.
+func (p *publisher) publish(ctx context.Context, c Change, verb string, at store.Cursor) error {
+	data, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("encode change: %w", err)
+	}
+	msg := nats.NewMsg(messaging.EventSubject(c.Namespace, c.Kind, c.Name, verb))
+	msg.Data = data
+	msg.Header.Set(headerRevision, strconv.FormatUint(at.Revision, 10))
+	msg.Header.Set(headerStream, at.Stream.Format(time.RFC3339Nano))
+	msg.Header.Set(headerSeen, at.Time.Format(time.RFC3339Nano))
+	ctx, cancel := context.WithTimeout(ctx, publishLimit)
+	defer cancel()
+	ack, err := p.events.JS.PublishMsg(ctx, msg,
+		jetstream.WithMsgID(messageID(c)), jetstream.WithExpectLastSequence(p.last.sequence))
+	if err != nil {
+		return fmt.Errorf("publish change %d: %w", c.Revision, err)
+	}
+	if ack.Duplicate {
+		return fmt.Errorf("publish change %d: the stream has it already", c.Revision)
+	}
+	p.last.sequence = ack.Sequence
+	return nil
+}
+
+// messageID is the change's revision, by which readers that hear of it twice can tell.
+func messageID(c Change) string {
+	id := strconv.FormatUint(c.Revision, 10)
+	if c.Type == typeResync {
+		return "resync-" + id
+	}
+	return id
+}

@@ -366,7 +366,7 @@ func TestOrphansAreBuried(t *testing.T) {
 }
 
 func TestOrderlyShutdown(t *testing.T) {
-	n := bootNode(t, 300*time.Millisecond)
+	n := bootNode(t, 2500*time.Millisecond) // the race detector takes a second to end
 	n.lines("view", 1)
 	n.lines("ready", 2)
 	if err := n.init.Process.Signal(unix.SIGTERM); err != nil {

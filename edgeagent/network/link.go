@@ -198,8 +198,8 @@ func deleteLink(handle *netlink.Handle, name string) error {
 }
 
 func isNotFound(err error) bool {
-	var notFound netlink.LinkNotFoundError
-	return errors.As(err, &notFound)
+	_, notFound := errors.AsType[netlink.LinkNotFoundError](err)
+	return notFound
 }
 
 func neighbour(link int, ip netip.Addr, mac net.HardwareAddr) *netlink.Neigh {

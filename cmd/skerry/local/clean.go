@@ -28,8 +28,7 @@ func Clean(dataDir string) error {
 // cleanLink removes the host's link in case that something still holds the switch.
 func cleanLink(name string) error {
 	link, err := netlink.LinkByName(name)
-	var notFound netlink.LinkNotFoundError
-	if errors.As(err, &notFound) {
+	if _, notFound := errors.AsType[netlink.LinkNotFoundError](err); notFound {
 		return nil
 	}
 	if err == nil {

@@ -124,7 +124,7 @@ func Prepare(all []Hierarchy, group string) error {
 
 func (h Hierarchy) prepare(group string) error {
 	path := h.Path
-	for _, name := range strings.Split(group, "/") { // the first is empty: the root itself
+	for name := range strings.SplitSeq(group, "/") { // the first is empty: the root itself
 		path = filepath.Join(path, name)
 		if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
@@ -145,7 +145,7 @@ func (h Hierarchy) handDown(path string) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range strings.Fields(string(names)) {
+	for name := range strings.FieldsSeq(string(names)) {
 		if !slices.Contains(wanted, name) {
 			continue
 		}

@@ -24,6 +24,7 @@ import (
 	"skerry.dev/skerry/coordinator/apiserver"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	assignments "skerry.dev/skerry/coordinator/assign"
+	"skerry.dev/skerry/coordinator/automation"
 	"skerry.dev/skerry/coordinator/controller"
 	"skerry.dev/skerry/coordinator/controller/deployment"
 	"skerry.dev/skerry/coordinator/controller/endpoints"
@@ -38,6 +39,7 @@ import (
 	"skerry.dev/skerry/coordinator/view"
 	"skerry.dev/skerry/messaging"
 	"skerry.dev/skerry/messaging/assign"
+	"skerry.dev/skerry/messaging/store"
 	"skerry.dev/skerry/packaging/registry"
 )
 
@@ -54,6 +56,7 @@ type parts struct {
 	fleet    *fleet.Fleet
 	registry *registry.Registry
 	images   *messaging.StreamListener
+	state    *store.Store
 	assigned *assign.Store
 	epoch    uint64
 	log      *slog.Logger
@@ -64,7 +67,7 @@ func (c *Coordinator) newParts(ctx context.Context, conn *nats.Conn, js jetstrea
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{c: c, conn: conn, js: js, assigned: assigned, epoch: epoch, log: c.log}
+	p := &parts{c: c, conn: conn, js: js, state: state, assigned: assigned, epoch: epoch, log: c.log}
 	p.view = view.New(state, c.log.With("part", "view"))
 	options := objects.Options{Logger: c.log.With("part", "objects")}
 	if options.PodCIDR, err = netip.ParsePrefix(c.config.Network.PodCIDR); err != nil {
@@ -151,6 +154,14 @@ func (p *parts) serve(ctx context.Context, g *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
+	endpoint, err := automation.NewEndpoints(automation.EndpointsConfig{Conn: p.conn, View: p.view, Objects: p.objects, Log: p.log.With("part", "automation")})
+	if err != nil {
+		return err
+	}
+	feed, err := automation.NewEvents(automation.EventsConfig{JS: p.js, Source: p.state, Log: p.log.With("part", "automation")})
+	if err != nil {
+		return err
+	}
 	p.c.gate.open(fleet.NewEnrolment(p.view, p.objects, p.log))
 	changes, stop := p.view.Changed()
 	publisher := p.newPublisher(changes)
@@ -158,6 +169,8 @@ func (p *parts) serve(ctx context.Context, g *errgroup.Group) error {
 	g.Go(func() error { return part("fleet", p.fleet.Run(ctx)) })
 	g.Go(func() error { return part("controllers", shell.Run(ctx)) })
 	g.Go(func() error { defer stop(); return part("assignments", publisher.Run(ctx)) })
+	g.Go(func() error { return part("automation", endpoint.Run(ctx)) })
+	g.Go(func() error { return part("automation events", feed.Run(ctx)) })
 	g.Go(func() error { return part("registry", p.registry.Run(ctx)) })
 	g.Go(func() error { return part("registry for nodes", p.serveImages(ctx)) })
 	g.Go(func() error { return part("API server", server.Run(ctx)) })
@@ -179,7 +192,7 @@ func (p *parts) newShell() (*controller.Shell, error) {
 		Controllers: append([]controller.Controller{
 			nodelifecycle.Controller(nodelifecycle.Options{Heartbeat: heartbeat}),
 			deployment.Controller(),
-			rebalance.Controller(rebalance.Options{Disabled: !p.c.config.Nodes.Rebalance}),
+			rebalance.Controller(p.c.config.rebalanceOptions()),
 			replicaset.Controller(),
 			endpoints.Controller(),
 		}, garbage.Controller(garbage.Options{})...),
@@ -213,7 +226,8 @@ func (p *parts) newAPI() (*apiserver.Server, error) {
 		Authenticator: authn.Union{authn.Certificates{}, authn.Bearer{Tokens: p.c.tokens}, sessions},
 		Nodes:         &nodes{conn: p.conn, signer: p.c.identity.signer},
 		Mounts: map[string]apiserver.Mount{
-			"/v2/": {Handler: p.registry, Challenge: `Basic realm="skerry"`},
+			"/v2/":        {Handler: p.registry, Challenge: `Basic realm="skerry"`},
+			"/skerry/v1/": {Handler: &rebalancing{source: p.source, writer: p.writer, options: p.c.config.rebalanceOptions()}},
 		},
 		Build: api.BuildVersion, Log: p.log.With("part", "api"),
 	})

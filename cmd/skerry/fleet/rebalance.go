@@ -12,13 +12,6 @@ import (
 // rebalancePath is where the coordinator answers what it would move: GET plans, POST starts the first move.
 const rebalancePath = "/skerry/v1/rebalance"
 
-// RebalanceAnswer is what the coordinator says of the fleet's balance.
-type RebalanceAnswer struct {
-	Imbalance float64        `json:"imbalance"` // 0 is even, 1 is all load on one node
-	Moves     []api.MovePlan `json:"moves"`
-	Message   string         `json:"message,omitempty"` // why there are none, or what holds them back
-}
-
 // NewRebalanceCommand returns `skerry rebalance`.
 func NewRebalanceCommand(connect Connect) *cobra.Command {
 	var dryRun bool
@@ -36,7 +29,7 @@ cool-down, or shows the plan.`,
 			if err != nil {
 				return err
 			}
-			var answer RebalanceAnswer
+			var answer api.Balance
 			if dryRun {
 				err = c.Get(cmd.Context(), rebalancePath, &answer)
 			} else {
@@ -48,7 +41,7 @@ cool-down, or shows the plan.`,
 			if output == "json" {
 				return printJSON(cmd.OutOrStdout(), answer)
 			}
-			return answer.print(cmd.OutOrStdout())
+			return printBalance(cmd.OutOrStdout(), answer)
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would be moved")
@@ -56,18 +49,28 @@ cool-down, or shows the plan.`,
 	return cmd
 }
 
-func (a RebalanceAnswer) print(out io.Writer) error {
-	fmt.Fprintf(out, "imbalance %.2f\n", a.Imbalance)
-	if len(a.Moves) == 0 {
-		_, err := fmt.Fprintf(out, "nothing to move: %s\n", a.Message)
+func printBalance(out io.Writer, b api.Balance) error {
+	if len(b.Nodes) > 0 {
+		fmt.Fprintf(out, "imbalance %.3f\n\n", b.Imbalance)
+		if err := table(out, "NODE\tLOAD\tNOTE", func(w io.Writer) {
+			for _, n := range b.Nodes {
+				fmt.Fprintf(w, "%s\t%.0f%%\t%s\n", n.Name, 100*n.Load, n.Excluded)
+			}
+		}); err != nil {
+			return err
+		}
+		fmt.Fprintln(out)
+	}
+	if b.Message != "" {
+		fmt.Fprintln(out, b.Message)
+	}
+	if len(b.Moves) == 0 {
+		_, err := fmt.Fprintln(out, "nothing to move")
 		return err
 	}
-	if a.Message != "" {
-		fmt.Fprintln(out, a.Message)
-	}
 	return table(out, "POD\tFROM\tTO\tGAIN\tCOST\tWHY", func(w io.Writer) {
-		for _, m := range a.Moves {
-			fmt.Fprintf(w, "%s/%s\t%s\t%s\t%.3f\t%.3f\t%s\n", m.Spec.Pod.Namespace, m.Spec.Pod.Name, m.Spec.From, m.Spec.To, m.Spec.Gain, m.Spec.Cost, m.Spec.Reason)
+		for _, m := range b.Moves {
+			fmt.Fprintf(w, "%s/%s\t%s\t%s\t%.3f\t%.3f\t%s\n", m.Pod.Namespace, m.Pod.Name, m.From, m.To, m.Gain, m.Cost, m.Reason)
 		}
 	})
 }

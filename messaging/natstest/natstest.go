@@ -46,14 +46,21 @@ func Bubble(t *testing.T, f func(t *testing.T, n *Net)) {
 	t.Helper()
 	release := embedded.HoldClock()
 	defer release()
-	runtime.GC() // twice empties sync.Pool, where timers of an earlier bubble may be
-	runtime.GC()
+	emptyPools()
+	defer emptyPools()
 	folder := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		n := start(t, embedded.Options{StoreDir: folder, Port: -1})
 		n.Storage = jetstream.MemoryStorage
 		f(t, n)
 	})
+}
+
+// emptyPools collects garbage twice, which empties each sync.Pool: nats.go keeps timers in one, and a timer may be used
+// on one side of a bubble only.
+func emptyPools() {
+	runtime.GC()
+	runtime.GC()
 }
 
 // Server runs a server in real time with a listener on loopback and files in t.TempDir, until the test ends. It does not

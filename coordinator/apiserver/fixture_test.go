@@ -212,13 +212,10 @@ func (c *cluster) configMap(name, value string) answer {
 
 // fakeNodes serves logs.
 type fakeNodes struct {
-	mu   sync.Mutex
 	open func(ctx context.Context, node, uid, container string, o *corev1.PodLogOptions) (io.ReadCloser, error)
 }
 
 func (n *fakeNodes) OpenLog(ctx context.Context, node, uid, container string, o *corev1.PodLogOptions) (io.ReadCloser, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	return n.open(ctx, node, uid, container, o)
 }
 

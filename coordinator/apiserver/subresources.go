@@ -180,6 +180,9 @@ func (s *Server) copyLog(c *call, in io.Reader) error {
 	c.w.Header().Set("Content-Type", "text/plain")
 	c.w.WriteHeader(http.StatusOK)
 	flow := http.NewResponseController(c.w)
+	if !sendPiece(c.w, flow, nil) { // a log that is followed may have nothing to say for long
+		return nil
+	}
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := in.Read(buf)

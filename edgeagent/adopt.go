@@ -97,8 +97,10 @@ func recall(s *corev1.ContainerStatus) (pod.Container, bool) {
 		end, c.Last = s.LastTerminationState.Terminated, nil
 	}
 	if end == nil {
-		end = &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "ContainerStatusUnknown", FinishedAt: metav1.Now(),
-			Message: "The container could not be located when the node started"}
+		end = &corev1.ContainerStateTerminated{
+			ExitCode: 137, Reason: "ContainerStatusUnknown", FinishedAt: metav1.Now(),
+			Message: "The container could not be located when the node started",
+		}
 		if s.State.Running != nil {
 			end.StartedAt = s.State.Running.StartedAt
 		}

@@ -35,7 +35,7 @@ func bootID(runDir string) (string, error) {
 		return "", fmt.Errorf("read boot id: %w", err)
 	}
 	var id [16]byte
-	rand.Read(id[:]) //nolint:errcheck // never fails since Go 1.24
+	rand.Read(id[:]) // never fails since Go 1.24
 	text := hex.EncodeToString(id[:])
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("write boot id: %w", err)

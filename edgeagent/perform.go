@@ -100,7 +100,7 @@ type job struct {
 	image     containerspec.Image
 	previous  string // instance to remove first
 	refs      resolve.Refs
-	setUp     context.Context
+	leaving   <-chan struct{} // closed when the pod must go
 	ips       []string
 }
 
@@ -109,7 +109,7 @@ func (w *worker) job(a pod.Action) *job {
 	c := w.obs.Containers[a.Container]
 	return &job{
 		worker: w, node: w.node, action: a, want: w.want, container: pod.Spec(w.want.Pod, a.Container), sandbox: w.sandbox,
-		image: w.images[a.Container], previous: c.ID, refs: w.refs(), setUp: w.setUp, ips: w.obs.PodIPs,
+		image: w.images[a.Container], previous: c.ID, refs: w.refs(), leaving: w.leaving, ips: w.obs.PodIPs,
 	}
 }
 
@@ -138,10 +138,15 @@ func (j *job) createSandbox(ctx context.Context) pod.Result {
 }
 
 func (j *job) pull(ctx context.Context) pod.Result {
-	// Whoever ends first: the agent, or the wish for the pod.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(j.setUp, cancel)()
+	go func() { // ends with the pull
+		select {
+		case <-j.leaving:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	secrets, err := j.pullSecrets()
 	if err != nil {
 		return pod.Result{Err: err}

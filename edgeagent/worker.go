@@ -38,15 +38,14 @@ type worker struct {
 
 	// ---
 
-	want     uplink.Pod
-	obs      pod.Observed
-	sandbox  network.Sandbox
-	images   map[string]containerspec.Image // by container
-	early    map[string]pod.Exit            // exits heard before the start they belong to was answered, by instance
-	stale    []string                       // instances of before that are to be removed
-	actions  sync.WaitGroup
-	setUp    context.Context // ends when the pod must go: no image is pulled for it any more
-	stopWork context.CancelFunc
+	want    uplink.Pod
+	obs     pod.Observed
+	sandbox network.Sandbox
+	images  map[string]containerspec.Image // by container
+	early   map[string]pod.Exit            // exits heard before the start they belong to was answered, by instance
+	stale   []string                       // instances of before that are to be removed
+	actions sync.WaitGroup
+	leaving chan struct{} // closed when the pod must go: no image is pulled for it any more
 
 	sent      []byte    // status last reported
 	sendAfter time.Time // when an unsent status must go out
@@ -67,7 +66,7 @@ func newWorker(ctx context.Context, n *node, want uplink.Pod, inherited inherita
 	w := &worker{
 		node: n, uid: string(want.Pod.UID), want: want,
 		log:   n.log.With("pod", want.Pod.Namespace+"/"+want.Pod.Name, "uid", string(want.Pod.UID)),
-		inbox: make(chan func()), done: make(chan struct{}),
+		inbox: make(chan func()), done: make(chan struct{}), leaving: make(chan struct{}),
 		images: map[string]containerspec.Image{}, early: map[string]pod.Exit{},
 	}
 	w.inherit(ctx, inherited)
@@ -87,17 +86,11 @@ func (w *worker) do(ctx context.Context, f func()) bool {
 }
 
 // call is do, but waits until f is done.
-func (w *worker) call(ctx context.Context, f func()) bool {
+func (w *worker) call(ctx context.Context, f func()) {
 	done := make(chan struct{})
-	return w.do(ctx, func() {
-		defer close(done)
-		f()
-	}) && closed(done)
-}
-
-func closed(c <-chan struct{}) bool {
-	<-c
-	return true
+	if w.do(ctx, func() { defer close(done); f() }) {
+		<-done
+	}
 }
 
 // run works until the pod is gone or ctx ends; containers keep running in the latter case.
@@ -106,8 +99,6 @@ func (w *worker) run(ctx context.Context) {
 	defer close(w.done)
 	defer w.actions.Wait()
 	defer cancel()
-	w.setUp, w.stopWork = context.WithCancel(ctx)
-	defer w.stopWork()
 	w.takeOver(ctx)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -277,7 +268,7 @@ func (w *worker) update(want uplink.Pod, now time.Time) {
 func (w *worker) stop(now time.Time) {
 	if w.obs.StopSince.IsZero() {
 		w.obs.StopSince = now
-		w.stopWork()
+		close(w.leaving)
 		w.log.Info("pod stopping")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -124,12 +125,12 @@ func (c *copier) tailStart(files []*os.File) (int, error) {
 	if want < 0 {
 		return 0, nil
 	}
-	for i := len(files) - 1; i >= 0; i-- {
-		at, found, err := lastLines(files[i], want)
+	for i, file := range slices.Backward(files) {
+		at, found, err := lastLines(file, want)
 		if err != nil {
 			return 0, fmt.Errorf("read log: %w", err)
 		}
-		if _, err := files[i].Seek(at, io.SeekStart); err != nil {
+		if _, err := file.Seek(at, io.SeekStart); err != nil {
 			return 0, fmt.Errorf("read log: %w", err)
 		}
 		if want -= found; want <= 0 {

@@ -2,6 +2,7 @@ package pod
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -275,12 +276,9 @@ func (p *planner) pulled(c *corev1.Container) Image {
 }
 
 func (p *planner) doOnce(a Action) {
-	for _, b := range p.plan.Actions {
-		if a == b {
-			return
-		}
+	if !slices.Contains(p.plan.Actions, a) {
+		p.do(a)
 	}
-	p.do(a)
 }
 
 func backOffMessage(kind string, d time.Duration, container string, pod *corev1.Pod) string {

@@ -140,6 +140,7 @@ func (c *Container) begin(a Action, now time.Time) {
 		c.Removing = true
 	case RunProbe:
 		c.probe(a.Probe, func(p *Probe) { p.Running, p.Last = true, now })
+	default: // the others are not about a container
 	}
 }
 
@@ -178,8 +179,9 @@ func (c *Container) apply(r Result, pod *corev1.Pod, now time.Time) {
 		c.Create.note(r.Err, "FailedRemove", now)
 	case RunProbe:
 		if r.Action.ID == c.ID {
-			c.probe(r.Action.Probe, func(p *Probe) { p.record(r, probeSpec(pod, r.Action), now) })
+			c.probe(r.Action.Probe, func(p *Probe) { p.record(r, probeSpec(pod, r.Action)) })
 		}
+	default: // the others are not about a container
 	}
 }
 

@@ -72,7 +72,7 @@ func (c *Container) probe(kind ProbeKind, f func(*Probe)) {
 }
 
 // record counts a run. A run that could not be made (the keeper was away) says nothing about the container.
-func (p *Probe) record(r Result, spec *corev1.Probe, _ time.Time) {
+func (p *Probe) record(r Result, spec *corev1.Probe) {
 	p.Running = false
 	if r.Err != nil || spec == nil {
 		return

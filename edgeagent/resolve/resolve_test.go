@@ -64,8 +64,10 @@ func TestEnv(t *testing.T) {
 	for name, c := range map[string]struct{ spec, want string }{
 		"plain and expanded": {`env: [{name: A, value: x}, {name: B, value: "$(A)-$(NONE)-$$(A)-$A$"}]`, "A=x B=x-$(NONE)-$(A)-$A$"},
 		"from all of a map":  {`envFrom: [{configMapRef: {name: settings}, prefix: P_}]`, "P_level=3 P_mode=fast"},
-		"env wins over envFrom": {`{envFrom: [{configMapRef: {name: settings}}], env: [{name: mode, value: "slow"}, {name: C, value: "$(level)"}]}`,
-			"C=3 level=3 mode=slow"},
+		"env wins over envFrom": {
+			`{envFrom: [{configMapRef: {name: settings}}], env: [{name: mode, value: "slow"}, {name: C, value: "$(level)"}]}`,
+			"C=3 level=3 mode=slow",
+		},
 		"keys": {`env:
 - {name: M, valueFrom: {configMapKeyRef: {name: settings, key: mode}}}
 - {name: T, valueFrom: {secretKeyRef: {name: keys, key: token}}}

@@ -79,7 +79,8 @@ func (u *Uplink) drain(ctx context.Context, nc *nats.Conn) error {
 	d := drainer{u: u, nc: nc, busy: map[string]bool{}, ended: make(chan delivery, window)}
 	again := newRetry()
 	defer again.stop()
-	slow := time.NewTicker(syncAfter)
+	// The timer runs only while something waits: an idle node has nothing to wake up for.
+	slow := time.NewTimer(syncAfter)
 	defer slow.Stop()
 	for {
 		d.send(ctx)
@@ -87,6 +88,7 @@ func (u *Uplink) drain(ctx context.Context, nc *nats.Conn) error {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), d.finish())
 		case <-u.wakeDrain:
+			slow.Reset(syncAfter)
 		case <-again.C():
 			d.paused = false
 		case e := <-d.ended:

@@ -118,9 +118,6 @@ func (u *Uplink) Run(ctx context.Context) error {
 	if err := u.subscribe(ctx, nc); err != nil {
 		return err
 	}
-	if nc.IsConnected() {
-		signal(u.connected)
-	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return u.follow(ctx, nc) })
 	g.Go(func() error { return u.heartbeats(ctx, nc) })

@@ -118,7 +118,9 @@ func (o ConnectOptions) events(opts *nats.Options) {
 	}
 	opts.ConnectedCB, opts.ReconnectedCB = connected, connected
 	opts.DisconnectedErrCB = func(nc *nats.Conn, err error) {
-		o.Logger.Warn("disconnected", "err", err)
+		if err != nil { // nil: we have closed it
+			o.Logger.Warn("disconnected", "err", err)
+		}
 		if o.OnDisconnect != nil {
 			o.OnDisconnect(nc, err)
 		}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"skerry.dev/skerry/edgeagent/network/netns"
 )
 
 const (
@@ -62,7 +64,7 @@ func (n *Network) plug(uid string, ip netip.Addr, o SandboxOptions) error {
 	if err := n.plugOutside(uid, ip, o.IngressBits); err != nil {
 		return fmt.Errorf("node's end of link %s: %w", LinkName(uid), err)
 	}
-	return nil
+	return netns.Activate(podLink)
 }
 
 // makeLink creates the pair inside the pod with its other end in the node's namespace. An older link of the same name

@@ -145,7 +145,7 @@ func (n *Node) configure(inside *netlink.Handle) error {
 	if err := inside.RouteAdd(gateway); err != nil {
 		return fmt.Errorf("set default route: %w", err)
 	}
-	return nil
+	return n.cluster.wire.activate(n.Name)
 }
 
 // Stop cuts the node's power: every process on it dies at once, its state folder stays as it is. Stopping a node that is
@@ -189,19 +189,32 @@ func (n *Node) Done() <-chan struct{} {
 
 // Cut pulls the node's cable; Heal plugs it in again. Both are safe to repeat, and are errors for a node that is off: it
 // comes back with its cable in.
-func (n *Node) Cut() error { return n.carrier(false) }
+func (n *Node) Cut() error { return n.cable(false) }
 
 // Heal is Cut's opposite.
-func (n *Node) Heal() error { return n.carrier(true) }
+func (n *Node) Heal() error { return n.cable(true) }
 
-func (n *Node) carrier(up bool) error {
-	if n.PID() == 0 {
-		return fmt.Errorf("node %s is off", n.Name)
+func (n *Node) cable(in bool) error {
+	network, err := n.network()
+	if err == nil {
+		err = n.cluster.wire.carrier(n.Name, in)
 	}
-	if err := n.cluster.wire.carrier(n.Name, up); err != nil {
-		return fmt.Errorf("node %s: %w", n.Name, err)
+	if err == nil && in {
+		err = netns.Do(network, func() error { return netns.Activate(nodeLink) })
+	}
+	if err != nil {
+		return fmt.Errorf("cable of node %s: %w", n.Name, err)
 	}
 	return nil
+}
+
+// network is the path of the node's network namespace.
+func (n *Node) network() (string, error) {
+	pid := n.PID()
+	if pid == 0 {
+		return "", errors.New("the node is off")
+	}
+	return fmt.Sprintf("/proc/%d/ns/net", pid), nil
 }
 
 // Linked says whether the node is on and its cable in.
@@ -216,9 +229,9 @@ func (n *Node) PID() int {
 
 // Dial connects from inside the node. address is a literal ip:port.
 func (n *Node) Dial(dialer net.Dialer, network, address string) (net.Conn, error) {
-	pid := n.PID()
-	if pid == 0 {
-		return nil, fmt.Errorf("dial from node %s: it is off", n.Name)
+	path, err := n.network()
+	if err != nil {
+		return nil, fmt.Errorf("dial from node %s: %w", n.Name, err)
 	}
-	return netns.Dial(dialer, fmt.Sprintf("/proc/%d/ns/net", pid), network, address)
+	return netns.Dial(dialer, path, network, address)
 }

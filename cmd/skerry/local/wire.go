@@ -47,6 +47,9 @@ func openWire(link string, address netip.Prefix) (*wire, error) {
 	if err == nil {
 		err = configureHost(link, address)
 	}
+	if err == nil {
+		err = w.activate(uplinkName)
+	}
 	if err != nil {
 		return nil, errors.Join(err, w.close())
 	}
@@ -109,6 +112,11 @@ func (w *wire) carrier(port string, up bool) error {
 		return fmt.Errorf("set link %s: %w", port, err)
 	}
 	return nil
+}
+
+// activate is to be called when a port's far end has come up.
+func (w *wire) activate(port string) error {
+	return netns.Do(fmt.Sprintf("/proc/self/fd/%d", w.ns.Fd()), func() error { return netns.Activate(port) })
 }
 
 func (w *wire) linked(port string) bool {

@@ -82,6 +82,7 @@ func Link(a NS, nameA string, b NS, nameB string) {
 	})
 	a.Up(nameA)
 	b.Up(nameB)
+	a.Do(func() error { return netns.Activate(nameA) })
 }
 
 // Addr gives a link an address, for example "10.0.0.1/24".

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/cmd/skerry/up"
 	"skerry.dev/skerry/tests/cluster"
 )
@@ -94,10 +95,9 @@ func (d *demo) again(ctx context.Context, began time.Time) error {
 	if err != nil {
 		return err
 	}
-	gone := uids(old)
+	gone := names(old)
 	err = d.await(ctx, "six new pods ready", func(pods []corev1.Pod) bool {
-		fresh := slices.DeleteFunc(ready(pods), func(p corev1.Pod) bool { return gone[p.Name] && p.DeletionTimestamp != nil })
-		return len(fresh) == 6 && len(pods) == 6
+		return len(ready(pods)) == 6 && len(pods) == 6 && !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return gone[p.Name] })
 	})
 	if err != nil {
 		return err
@@ -114,7 +114,7 @@ func (d *demo) again(ctx context.Context, began time.Time) error {
 	return err
 }
 
-func uids(pods []corev1.Pod) map[string]bool {
+func names(pods []corev1.Pod) map[string]bool {
 	out := map[string]bool{}
 	for _, p := range pods {
 		out[p.Name] = true
@@ -357,17 +357,41 @@ func (d *demo) heal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	others := notOn(pods, cutNode)
+	others, stranded := notOn(pods, cutNode), names(pods)
+	for _, p := range others {
+		delete(stranded, p.Name)
+	}
 	began := time.Now()
 	if err := d.cluster.Node(ctx, cutNode, up.VerbHeal); err != nil {
 		return err
 	}
-	err = d.await(ctx, "duplicates gone", func(pods []corev1.Pod) bool { return len(pods) == 6 && len(ready(pods)) == 6 })
+	err = d.await(ctx, "duplicates gone", func(pods []corev1.Pod) bool {
+		return !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return stranded[p.Name] }) && len(ready(pods)) >= 6
+	})
 	if err != nil {
 		return err
 	}
 	d.measure("link back to duplicates gone", time.Since(began))
-	return d.untouched(ctx, others)
+	if err := d.untouched(ctx, others); err != nil {
+		return err
+	}
+	return d.balanced(ctx, cutNode)
+}
+
+// balanced waits until a node that is back has its share, and checks that no pod was missed on the way.
+func (d *demo) balanced(ctx context.Context, node string) error {
+	least := 6
+	err := d.await(ctx, "load back on "+node, func(pods []corev1.Pod) bool {
+		least = min(least, len(ready(pods)))
+		return len(pods) == 6 && len(ready(pods)) == 6 && len(pods)-len(notOn(pods, node)) == 2
+	})
+	if err == nil && least < 6 {
+		err = fmt.Errorf("only %d pods were ready during the rebalance: stopped before started", least)
+	}
+	if err == nil {
+		d.say("rebalanced: 2 pods are on %s again, never fewer than 6 were ready", node)
+	}
+	return err
 }
 
 // untouched checks that pods which had no part in what happened are the same as before.
@@ -376,11 +400,18 @@ func (d *demo) untouched(ctx context.Context, before []corev1.Pod) error {
 	if err != nil {
 		return err
 	}
+	var moves api.MovePlanList
+	if err := d.cluster.Get(ctx, &moves, "moveplans"); err != nil {
+		return err
+	}
 	have := map[string]int32{}
 	for _, p := range now {
 		have[string(p.UID)] = restarts(p)
 	}
 	for _, p := range before {
+		if slices.ContainsFunc(moves.Items, func(m api.MovePlan) bool { return m.Spec.Pod.UID == p.UID }) {
+			continue // the rebalancer has begun to give the node its share back
+		}
 		if n, ok := have[string(p.UID)]; !ok || n != restarts(p) {
 			return fmt.Errorf("pod %s on %s did not stay as it was", p.Name, p.Spec.NodeName)
 		}
@@ -408,20 +439,10 @@ func (d *demo) start(ctx context.Context) error {
 	if err := d.cluster.Node(ctx, powerNode, up.VerbStart); err != nil {
 		return err
 	}
-	least := 6
-	err := d.await(ctx, "load back on "+powerNode, func(pods []corev1.Pod) bool {
-		least = min(least, len(ready(pods)))
-		here := len(pods) - len(notOn(pods, powerNode))
-		return here >= 2 && len(pods) == 6 && len(ready(pods)) == 6
-	})
-	if err != nil {
+	if err := d.balanced(ctx, powerNode); err != nil {
 		return err
 	}
 	d.measure("power back to load rebalanced", time.Since(began))
-	if least < 6 {
-		return fmt.Errorf("only %d pods were ready during the rebalance: stopped before started", least)
-	}
-	d.say("never fewer than 6 ready")
 	out, err := d.kubectl(ctx, "get", "moveplans")
 	for line := range strings.Lines(out) {
 		d.say("%s", strings.TrimRight(line, "\n"))

@@ -49,9 +49,12 @@ type Config struct {
 
 	// Ready says why the coordinator is not ready; nil means always. /readyz asks it when the view is complete.
 	Ready func() error
-	Build string           // version of the program, for people; may be empty
-	Now   func() time.Time // nil means time.Now
-	Log   *slog.Logger     // nil logs nothing
+	// StreamLimit is how long the client of a watch or a log may take to accept what is sent before it is dropped; zero
+	// means 30 s.
+	StreamLimit time.Duration
+	Build       string           // version of the program, for people; may be empty
+	Now         func() time.Time // nil means time.Now
+	Log         *slog.Logger     // nil logs nothing
 }
 
 // Mount is a handler of another package on the server's address.
@@ -117,6 +120,9 @@ func (s *Server) fillDefaults() {
 	}
 	if s.nodes == nil {
 		s.nodes = noNodes{}
+	}
+	if s.StreamLimit == 0 {
+		s.StreamLimit = 30 * time.Second
 	}
 }
 

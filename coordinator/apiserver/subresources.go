@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -174,40 +173,24 @@ func logError(pod *corev1.Pod, container string, err error) error {
 		fmt.Sprintf("the log of container %q in pod %q cannot be read from node %q: %v", container, pod.Name, pod.Spec.NodeName, err))
 }
 
-// copyLog passes each piece on at once, and gives up on a client that does not take one in time.
+// copyLog passes each piece on at once, and gives up on a client that does not take one in time. The status line is sent
+// before the log is read: a reader that breaks shows as a log that ends.
 func (s *Server) copyLog(c *call, in io.Reader) error {
 	c.code = http.StatusOK
 	c.w.Header().Set("Content-Type", "text/plain")
 	c.w.WriteHeader(http.StatusOK)
-	flow := http.NewResponseController(c.w)
-	if !sendPiece(c.w, flow, nil) { // a log that is followed may have nothing to say for long
-		return nil
-	}
+	out := s.outflow(c.w)
 	buf := make([]byte, 32<<10)
-	for {
-		n, err := in.Read(buf)
-		if n > 0 {
-			if !sendPiece(c.w, flow, buf[:n]) {
-				return nil
-			}
-		}
-		if err != nil {
-			// The status line is gone; what is left is to end the answer. A reader that broke shows as a cut log.
+	err := out.send(nil) // a log that is followed may have nothing to say for long
+	for err == nil {
+		var n int
+		n, err = in.Read(buf)
+		if n > 0 && out.send(buf[:n]) != nil {
 			return nil
 		}
 	}
-}
-
-func sendPiece(w io.Writer, flow *http.ResponseController, piece []byte) bool {
-	if err := flow.SetWriteDeadline(time.Now().Add(watchWriteLimit)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return false
+	if !errors.Is(err, io.EOF) && !errors.Is(err, errGone) && c.r.Context().Err() == nil {
+		s.log.Warn("container log cut off", "namespace", c.namespace, "pod", c.name, "err", err)
 	}
-	if _, err := w.Write(piece); err != nil {
-		return false
-	}
-	if flow.Flush() != nil {
-		return false
-	}
-	err := flow.SetWriteDeadline(time.Time{})
-	return err == nil || errors.Is(err, http.ErrNotSupported)
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
@@ -24,16 +25,13 @@ const (
 	watchLife = 30 * time.Minute
 	// bookmarkEvery is how often an idle watch says up to which revision it is complete.
 	bookmarkEvery = time.Minute
-	// watchWriteLimit is how long a client may take to accept a batch before it is dropped.
-	watchWriteLimit = 30 * time.Second
 )
 
 // stream is one running watch.
 type stream struct {
 	*encoder
 	sel       selection
-	w         http.ResponseWriter
-	flow      *http.ResponseController
+	out       *outflow
 	buf       bytes.Buffer
 	columns   bool // the next Table must carry column definitions
 	bookmarks bool
@@ -56,7 +54,7 @@ func (s *Server) watch(c *call) error {
 	if err != nil {
 		return err
 	}
-	st := &stream{encoder: e, sel: sel, w: c.w, flow: http.NewResponseController(c.w), columns: true, bookmarks: o.AllowWatchBookmarks}
+	st := &stream{encoder: e, sel: sel, out: s.outflow(c.w), columns: true, bookmarks: o.AllowWatchBookmarks}
 	st.pretty = false
 	return s.startWatch(c, st, o)
 }
@@ -81,8 +79,8 @@ func (s *Server) startWatch(c *call, st *stream, o *internalversion.ListOptions)
 		defer w.Stop()
 		err = st.run(ctx, w)
 	}
-	if err != nil {
-		st.fail(err)
+	if err != nil && st.fail(err) {
+		s.log.Info("watch client dropped", "user", c.user.Name, "path", c.r.URL.Path, "remote", c.r.RemoteAddr, "err", err)
 	}
 	return nil
 }
@@ -296,41 +294,26 @@ func (st *stream) bookmark(annotations map[string]string) error {
 	return st.add(watch.Bookmark, item)
 }
 
-// flush sends the batch. A client that does not take it in time is dropped: its connection is of no use any more.
+// flush sends the batch.
 func (st *stream) flush() error {
-	if err := st.flow.SetWriteDeadline(time.Now().Add(watchWriteLimit)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return fmt.Errorf("%w: %w", errGone, err)
-	}
-	_, err := st.w.Write(st.buf.Bytes())
-	if err == nil {
-		err = st.flow.Flush()
-	}
+	err := st.out.send(st.buf.Bytes())
 	st.buf.Reset()
 	if st.buf.Cap() > 4<<20 {
 		st.buf = bytes.Buffer{} // a big first batch must not stay for the life of an idle watch
 	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", errGone, err)
-	}
-	// An idle watch has nothing to write, so no deadline may run.
-	if err := st.flow.SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return fmt.Errorf("%w: %w", errGone, err)
-	}
-	return nil
+	return err
 }
 
-// errGone says that the client does not take what is sent.
-var errGone = errors.New("client is gone")
-
-// fail ends the stream with an ERROR event that says why.
-func (st *stream) fail(err error) {
+// fail ends the stream with an ERROR event that says why. It reports whether the client was too slow to be told.
+func (st *stream) fail(err error) (dropped bool) {
 	if errors.Is(err, errGone) || errors.Is(err, context.Canceled) {
-		return
+		return errors.Is(err, os.ErrDeadlineExceeded)
 	}
 	status, _ := statusOf(err)
 	if st.addObject(watch.Error, &status) == nil {
 		_ = st.flush() // the client may be gone; the stream ends either way
 	}
+	return false
 }
 
 // streamType is the content type of a watch.

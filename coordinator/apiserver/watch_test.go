@@ -3,6 +3,7 @@ package apiserver_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"skerry.dev/skerry/coordinator/apiserver"
 	"skerry.dev/skerry/coordinator/view"
 )
 
@@ -279,4 +281,28 @@ func TestWatchEndsWhenServerStops(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the watch outlived its server")
 	}
+}
+
+// A client that does not read is dropped instead of holding the server's memory; one that is merely idle is not.
+func TestSlowWatcherIsDroppedIdleOneIsNot(t *testing.T) {
+	const limit = 500 * time.Millisecond
+	c := start(t, func(c *apiserver.Config) { c.StreamLimit = limit })
+	idle := c.watch(t, configMaps+"?watch=1&labelSelector=app%3Didle&resourceVersion="+revision(c))
+	slow, err := tls.Dial("tcp", strings.TrimPrefix(c.url, "https://"), &tls.Config{RootCAs: c.ca.pool, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	fmt.Fprintf(slow, "GET %s?watch=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", configMaps, adminToken)
+	big := strings.Repeat("x", 900<<10)
+	c.configMap("big", "0")
+	dropped := func() bool { return strings.Contains(c.log.String(), "watch client dropped") }
+	for end, i := time.Now().Add(patience), 0; !dropped(); i++ {
+		if time.Now().After(end) {
+			t.Fatal("the client that does not read is still served")
+		}
+		c.must("PATCH", configMaps+"/big", fmt.Sprintf(`{"data":{"key":"%d%s"}}`, i, big))
+	}
+	c.configMap("a", "idle") // more than the limit after the idle watch began
+	idle.want("ADDED a")
 }

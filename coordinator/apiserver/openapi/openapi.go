@@ -27,8 +27,10 @@ var data embed.FS
 
 const (
 	typeJSON = "application/json"
-	// typeV2Protobuf is what kubectl before 1.27 asks for.
-	typeV2Protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+	// askedV2Protobuf is what client-go asks for. It is no media type that could be parsed, so the answer's type is
+	// written differently, as upstream does.
+	askedV2Protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+	typeV2Protobuf  = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 )
 
 // Documents are all OpenAPI documents. They never change.
@@ -126,7 +128,7 @@ func (d *Documents) serveV2(w http.ResponseWriter, r *http.Request) {
 		// The media type has an "@", which mime.ParseMediaType refuses.
 		media, _, _ := strings.Cut(strings.TrimSpace(element), ";")
 		switch media {
-		case typeV2Protobuf:
+		case askedV2Protobuf, typeV2Protobuf:
 			d.v2pb.serve(w, r)
 			return
 		case typeJSON, "*/*", "application/*":

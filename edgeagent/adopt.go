@@ -155,6 +155,7 @@ func (w *worker) takeOver(ctx context.Context) {
 	w.log.Info("pod adopted")
 	w.obs.Volumes.State = pod.Done
 	now := time.Now()
+	w.holdUntil = now.Add(adoptionPatience)
 	action := pod.Action{Verb: pod.CreateSandbox}
 	w.obs.Begin(action, now)
 	j := w.job(action)

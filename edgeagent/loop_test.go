@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -167,10 +168,8 @@ func (w *world) check(what string, got, want any) {
 func (w *world) phase(uid string) string {
 	s, gone := w.reports.status(uid)
 	out := string(s.Phase)
-	for _, c := range s.Conditions {
-		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
-			out += " ready"
-		}
+	if podReady(s) {
+		out += " ready"
 	}
 	for _, c := range s.ContainerStatuses {
 		if c.State.Waiting != nil {
@@ -182,6 +181,12 @@ func (w *world) phase(uid string) string {
 		out += " gone"
 	}
 	return out
+}
+
+func podReady(s *corev1.PodStatus) bool {
+	return slices.ContainsFunc(s.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 func TestStart(t *testing.T) {
@@ -230,7 +235,8 @@ func TestShortLife(t *testing.T) {
 func TestAgentDies(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.boot()
-		w.desire(aPod(t, "u1", oneContainer), aPod(t, "u2", oneContainer))
+		probed := `containers: [{name: app, image: web, readinessProbe: {exec: {command: [check]}}, startupProbe: {exec: {command: [check]}}}]`
+		w.desire(aPod(t, "u1", probed), aPod(t, "u2", oneContainer))
 		w.keeper.exit("u2-app-0", 1)
 		w.settle(time.Second)
 		w.kill()
@@ -244,12 +250,13 @@ func TestAgentDies(t *testing.T) {
 		w.check("running", w.keeper.running(), []string{"u1-app-0"})
 		w.check("u1", w.phase("u1"), "Running ready 0")
 		w.check("u2 remembers its crash loop", w.phase("u2"), "Running CrashLoopBackOff 1")
-		for _, r := range w.reports.pods {
-			if r.UID == "u1" && !strings.Contains(w.phase("u1"), "ready") {
-				t.Error("u1 was reported as unready")
+		for i := range w.reports.pods {
+			one := &fakeReports{pods: w.reports.pods[i : i+1]}
+			if s, _ := one.status("u1"); s.Phase != "" && !podReady(s) {
+				t.Errorf("u1 was reported as unready: %v", s.Conditions)
 			}
 		}
-		w.desire(aPod(t, "u1", oneContainer))
+		w.desire(aPod(t, "u1", probed))
 		w.check("the rest is removed", w.keeper.all(), []string{"u1-app-0"})
 	})
 }

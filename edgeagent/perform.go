@@ -31,7 +31,19 @@ func (w *worker) begin(ctx context.Context, a pod.Action) {
 			w.keep(j, r)
 			w.result(r)
 		})
+		j.cleanUp(ctx, r)
 	})
+}
+
+// cleanUp removes the instance before the one that has just been started. It comes last because nobody waits for it; what
+// is left when the agent dies here, the next one finds.
+func (j *job) cleanUp(ctx context.Context, r pod.Result) {
+	if j.action.Verb != pod.StartContainer || r.ID == "" || j.previous == "" || j.previous == r.ID {
+		return
+	}
+	if err := j.node.removeInstance(ctx, j.previous); err != nil && ctx.Err() == nil {
+		j.worker.log.Warn("instance of before not removed", "id", j.previous, "err", err)
+	}
 }
 
 // keep takes what an action has made besides its result.
@@ -98,7 +110,7 @@ type job struct {
 	container *corev1.Container // nil for actions on the whole pod
 	sandbox   network.Sandbox
 	image     containerspec.Image
-	previous  string // instance to remove first
+	previous  string // instance before, to be removed
 	refs      resolve.Refs
 	leaving   <-chan struct{} // closed when the pod must go
 	ips       []string
@@ -198,11 +210,6 @@ func (j *job) launch(ctx context.Context, id string) (time.Time, error) {
 		return time.Time{}, ctx.Err()
 	}
 	defer j.node.setup.leave()
-	if j.previous != "" {
-		if err := j.node.removeInstance(ctx, j.previous); err != nil {
-			return time.Time{}, err
-		}
-	}
 	return j.startAs(ctx, id)
 }
 

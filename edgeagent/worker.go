@@ -22,6 +22,9 @@ import (
 // shortPhase is how long a status that says only "being set up" may wait to be sent: most pods are past it by then.
 const shortPhase = 100 * time.Millisecond
 
+// adoptionPatience is how long a pod that was taken over may leave the coordinator with its former status.
+const adoptionPatience = 2 * time.Second
+
 // saveRetry is the pause after a memory could not be written.
 const saveRetry = 30 * time.Second
 
@@ -47,6 +50,7 @@ type worker struct {
 	actions sync.WaitGroup
 	leaving chan struct{} // closed when the pod must go: no image is pulled for it any more
 
+	holdUntil time.Time // no status before, unless every probe has spoken
 	sent      []byte    // status last reported
 	sendAfter time.Time // when an unsent status must go out
 	noted     noted     // memory last saved
@@ -122,7 +126,9 @@ func (w *worker) run(ctx context.Context) {
 func (w *worker) step(ctx context.Context) (wake time.Time) {
 	now := time.Now()
 	plan := pod.Next(w.want.Pod, w.observed(), now)
-	w.obs.Previous = plan.Status
+	if !w.holding(now) {
+		w.obs.Previous = plan.Status
+	}
 	w.active.Store(plan.Status.Phase == corev1.PodRunning)
 	for _, a := range plan.Actions {
 		w.obs.Begin(a, now)
@@ -155,6 +161,9 @@ func (w *worker) leave(status corev1.PodStatus) {
 
 // report sends a changed status: at once, or soon when it says only that the pod is being set up.
 func (w *worker) report(status corev1.PodStatus, now time.Time) (later time.Time) {
+	if w.holding(now) {
+		return w.holdUntil
+	}
 	data, err := status.Marshal()
 	if err != nil {
 		w.log.Error("pod status cannot be encoded", "err", err)
@@ -175,6 +184,25 @@ func (w *worker) report(status corev1.PodStatus, now time.Time) (later time.Time
 	w.sendAfter, w.sent = time.Time{}, data
 	w.send(status, false)
 	return time.Time{}
+}
+
+// holding says whether the first status must wait: a pod that was taken over was probed by the agent before, and would
+// look unready until this one has probed it too.
+func (w *worker) holding(now time.Time) bool {
+	if !now.Before(w.holdUntil) {
+		return false
+	}
+	for name, c := range w.obs.Containers {
+		spec := pod.Spec(w.want.Pod, name)
+		if c.State != pod.Running || spec == nil {
+			continue
+		}
+		if (spec.StartupProbe != nil && c.Probes[pod.Startup].Verdict == pod.Undecided) ||
+			(spec.ReadinessProbe != nil && c.Probes[pod.Readiness].Runs == 0) {
+			return true
+		}
+	}
+	return false
 }
 
 // settingUp says whether a status holds nothing that anybody waits for.

@@ -82,18 +82,23 @@ func (u *Uplink) drain(ctx context.Context, nc *nats.Conn) error {
 	// The timer runs only while something waits: an idle node has nothing to wake up for.
 	slow := time.NewTimer(syncAfter)
 	defer slow.Stop()
+	armed := true
 	for {
 		d.send(ctx)
 		select {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), d.finish())
 		case <-u.wakeDrain:
-			slow.Reset(syncAfter)
+			if !armed {
+				slow.Reset(syncAfter)
+				armed = true
+			}
 		case <-again.C():
 			d.paused = false
 		case e := <-d.ended:
 			d.end(e, again)
 		case <-slow.C:
+			armed = false
 			d.settle()
 		}
 	}

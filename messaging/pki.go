@@ -72,7 +72,7 @@ func OpenAuthority(folder string, now time.Time) (*Authority, error) {
 			return nil, fmt.Errorf("make certificate authority: %w", err)
 		}
 		return a, nil
-	case errors.Is(certErr, fs.ErrNotExist): // died between the two files: nobody has seen the certificate
+	case errors.Is(certErr, fs.ErrNotExist) && keyErr == nil && !a.hasIssued(): // died between the two files
 		if err := a.recreate(keyPEM, now); err != nil {
 			return nil, fmt.Errorf("make certificate authority: %w", err)
 		}
@@ -84,6 +84,12 @@ func OpenAuthority(folder string, now time.Time) (*Authority, error) {
 		return nil, fmt.Errorf("open certificate authority in %s: %w", folder, err)
 	}
 	return a, nil
+}
+
+// hasIssued says whether the CA has ever made a certificate, so that nodes may have pinned it.
+func (a *Authority) hasIssued() bool {
+	issued, err := filepath.Glob(a.path("*.crt"))
+	return err != nil || len(issued) > 0
 }
 
 func (a *Authority) path(name string) string { return filepath.Join(a.folder, name) }

@@ -2,6 +2,7 @@ package messaging
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -37,7 +38,8 @@ func Token(s string) string {
 	return b.String()
 }
 
-// ParseToken undoes Token.
+// ParseToken undoes Token. A text has one token only: any other spelling of it is an error, so that two subjects never
+// mean the same.
 func ParseToken(t string) (string, error) {
 	if t == "_" {
 		return "", nil
@@ -48,15 +50,18 @@ func ParseToken(t string) (string, error) {
 			b.WriteByte(t[i])
 			continue
 		}
-		var c byte
 		if i+2 >= len(t) {
 			return "", fmt.Errorf("subject token %q: cut escape", t)
 		}
-		if _, err := fmt.Sscanf(t[i+1:i+3], "%02X", &c); err != nil {
+		c, err := strconv.ParseUint(t[i+1:i+3], 16, 8)
+		if err != nil {
 			return "", fmt.Errorf("subject token %q: bad escape %q", t, t[i:i+3])
 		}
-		b.WriteByte(c)
+		b.WriteByte(byte(c))
 		i += 2
+	}
+	if Token(b.String()) != t {
+		return "", fmt.Errorf("subject token %q: want %q", t, Token(b.String()))
 	}
 	return b.String(), nil
 }

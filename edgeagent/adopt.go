@@ -98,7 +98,7 @@ func recall(s *corev1.ContainerStatus) (pod.Container, bool) {
 	}
 	if end == nil {
 		end = &corev1.ContainerStateTerminated{
-			ExitCode: 137, Reason: "ContainerStatusUnknown", FinishedAt: metav1.Now(),
+			ExitCode: 137, Reason: pod.StatusUnknown, FinishedAt: metav1.Now(),
 			Message: "The container could not be located when the node started",
 		}
 		if s.State.Running != nil {
@@ -107,6 +107,7 @@ func recall(s *corev1.ContainerStatus) (pod.Container, bool) {
 	}
 	c.Started, c.Finished = end.StartedAt.Time, end.FinishedAt.Time
 	c.ExitCode, c.Signal, c.Reason, c.Message = end.ExitCode, end.Signal, end.Reason, end.Message
+	c.Lost = end.Reason == pod.StatusUnknown
 	return c, true
 }
 

@@ -296,6 +296,9 @@ var _ uplink.Node = (*face)(nil)
 // Desired implements uplink.Node.
 func (f *face) Desired(ctx context.Context, d uplink.Desired) error { return f.loop.setDesired(ctx, d) }
 
+// Current implements uplink.Node.
+func (f *face) Current() { f.loop.setCurrent() }
+
 // Services implements uplink.Node: checkpoint first, act second.
 func (f *face) Services(ctx context.Context, source messaging.Assigned, table messaging.ServiceTable) error {
 	if err := f.store.SaveServices(source); err != nil {

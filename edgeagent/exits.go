@@ -102,5 +102,5 @@ func (w *worker) missed(ctx context.Context, name, id string, e *keeper.Exit) {
 		w.heard(ctx, *e)
 		return
 	}
-	w.exited(name, pod.Exit{ID: id, Code: 137, At: time.Now(), Reported: "ContainerStatusUnknown"})
+	w.exited(name, pod.Exit{ID: id, Code: 137, At: time.Now(), Reported: pod.StatusUnknown})
 }

@@ -35,7 +35,9 @@ type loop struct {
 	linkChanged chan struct{}
 	linked      atomic.Bool
 	keeperLost  atomic.Bool
-	gone        chan *worker // those that ended; capacity is for many pods of one deletion
+	// current has capacity 1: the coordinator has confirmed the set held, once is enough.
+	current chan struct{}
+	gone    chan *worker // those that ended; capacity is for many pods of one deletion
 
 	// --- owned by run's goroutine:
 
@@ -57,7 +59,7 @@ type loop struct {
 func newLoop(n *node, store Store, held uplink.Desired, memories map[string]checkpoint.Memory, c contact) *loop {
 	l := &loop{
 		node: n, log: n.log, store: store, contact: c,
-		requests: make(chan func(context.Context)), gone: make(chan *worker, 64), linkChanged: make(chan struct{}, 1),
+		requests: make(chan func(context.Context)), gone: make(chan *worker, 64), linkChanged: make(chan struct{}, 1), current: make(chan struct{}, 1),
 		desired: held, memories: memories, found: map[string][]keeper.Container{},
 		workers: map[string]*worker{}, ended: map[string]bool{}, byUID: map[string]*worker{},
 		downAt: c.lost(sinceBoot()), ready: make(chan struct{}),
@@ -104,6 +106,8 @@ func (l *loop) run(ctx context.Context) error {
 			l.forget(w)
 		case <-l.linkChanged:
 			l.takeLink()
+		case <-l.current:
+			l.start(ctx)
 		case <-wait.C:
 			l.start(ctx)
 		case <-pauses.C:
@@ -348,6 +352,14 @@ func (l *loop) setLink(up bool) {
 	select {
 	case l.linkChanged <- struct{}{}:
 	default: // a change that waits already will see this one
+	}
+}
+
+// setCurrent tells that the set held is the coordinator's newest: there is nothing to wait for.
+func (l *loop) setCurrent() {
+	select {
+	case l.current <- struct{}{}:
+	default: // said before
 	}
 }
 

@@ -277,6 +277,29 @@ func TestPowerCutWhileCutOff(t *testing.T) {
 	})
 }
 
+// TestPowerCutInACrashLoop: a container that ran when the power went starts at once, one that was backing off goes on doing so.
+func TestPowerCutInACrashLoop(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.boot()
+		w.desire(aPod(t, "u1", oneContainer), aPod(t, "u2", oneContainer))
+		for i := range 2 {
+			w.keeper.exit(fmt.Sprintf("u1-app-%d", i), 1)
+			w.keeper.exit(fmt.Sprintf("u2-app-%d", i), 1)
+			w.settle(time.Second)
+		}
+		w.settle(10 * time.Second) // both run again
+		w.keeper.exit("u2-app-2", 1)
+		w.settle(time.Second)
+		w.kill()
+		w.keeper.powerCut()
+		w.boot()
+		w.loop.setCurrent() // the coordinator has nothing newer
+		w.settle(0)
+		w.check("running", w.keeper.running(), []string{"u1-app-3"})
+		w.check("u2", w.phase("u2"), "Running CrashLoopBackOff 2")
+	})
+}
+
 // TestMovedAwayMeanwhile: a pod that the first manifest after a boot does not name is not started for nothing.
 func TestMovedAwayMeanwhile(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -429,7 +429,7 @@ func (w *worker) exit(ctx context.Context, e keeper.Exit, attempt int32, started
 		ID: e.ID, Code: int32(e.Code), Signal: int32(e.Signal), OOM: e.OOMKilled, At: e.At, Started: started, //nolint:gosec // exit codes and signals
 	}
 	if e.Unknown {
-		out.Reported = "ContainerStatusUnknown"
+		out.Reported = pod.StatusUnknown
 	}
 	container := e.Labels[containerspec.LabelContainer]
 	words, err := w.node.volumes.LastWords(w.uid, container, attempt)

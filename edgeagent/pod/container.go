@@ -25,9 +25,10 @@ func (p *planner) advance(c *corev1.Container) {
 	}
 }
 
-// crashWait is how long a restart is put off. A changed spec starts afresh.
+// crashWait is how long a restart is put off. A changed spec starts afresh, and a container that ended with its node has
+// not failed.
 func (p *planner) crashWait(c *corev1.Container, o Container) time.Duration {
-	if outdated(c, o) {
+	if outdated(c, o) || o.Lost {
 		return 0
 	}
 	return backOff(o.Crashes)

@@ -73,6 +73,7 @@ type Container struct {
 	Signal   int32
 	Reason   string // Completed, Error, OOMKilled, StartError ...
 	Message  string // termination message
+	Lost     bool   // it ended with the node or the keeper, unseen: not its own failure
 
 	Signalled time.Time     // when the stop signal was sent or is being sent; zero when not stopping
 	Grace     time.Duration // from Signalled to the kill
@@ -94,6 +95,9 @@ type Exit struct {
 	Started  time.Time
 	Reported string // a reason that is known already, such as StartError
 }
+
+// StatusUnknown is the reason of an end that nobody saw.
+const StatusUnknown = "ContainerStatusUnknown"
 
 // Begin notes that the caller has begun a.
 func (o *Observed) Begin(a Action, now time.Time) {
@@ -128,7 +132,7 @@ func (i *Image) pulled(r Result, now time.Time) {
 func (c *Container) begin(a Action, now time.Time) {
 	switch a.Verb {
 	case StartContainer:
-		if c.State == Exited {
+		if c.State == Exited && !c.Lost {
 			c.Crashes++
 		}
 		c.State = Starting
@@ -236,7 +240,7 @@ func (o *Observed) Exited(name string, e Exit) {
 
 func (c *Container) exited(e Exit) {
 	c.State, c.Finished, c.ExitCode, c.Signal = Exited, e.At, e.Code, e.Signal
-	c.Reason, c.Message = exitReason(e), e.Message
+	c.Reason, c.Message, c.Lost = exitReason(e), e.Message, e.Reported == StatusUnknown
 	if c.Started.IsZero() {
 		c.Started = e.Started
 	}

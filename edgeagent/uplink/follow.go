@@ -184,6 +184,7 @@ func (t *tracker) takeManifest(ctx context.Context, a messaging.Assigned) error 
 	case errors.Is(err, errSame):
 		t.held.Manifest = a
 		t.u.applied(&t.u.manifest, a.Revision)
+		t.u.cfg.Node.Current()
 		return nil
 	case errors.Is(err, ErrRefused):
 		t.u.log.Error("manifest refused", "revision", a.Revision, "err", err)

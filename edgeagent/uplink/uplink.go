@@ -21,6 +21,8 @@ type Node interface {
 	// Desired takes over a new complete set. When it returns nil the set is checkpointed and counts as applied; after an
 	// error it is offered again.
 	Desired(ctx context.Context, d Desired) error
+	// Current tells that the coordinator's newest set is the one that the node holds.
+	Current()
 	// Services takes over a new service table, as Desired does.
 	Services(ctx context.Context, source messaging.Assigned, table messaging.ServiceTable) error
 	// Registered tells what the coordinator answered, on each connection. An error refuses the coordinator.

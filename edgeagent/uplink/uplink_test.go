@@ -42,6 +42,8 @@ func (n *fakeNode) Desired(_ context.Context, d Desired) error {
 	return nil
 }
 
+func (n *fakeNode) Current() {}
+
 func (n *fakeNode) Services(_ context.Context, _ messaging.Assigned, t messaging.ServiceTable) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

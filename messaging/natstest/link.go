@@ -28,6 +28,18 @@ func (n *Net) Cut(name string) {
 	}
 }
 
+// DropAnswers lets nothing through from the server, so that what is sent arrives and its sender never learns it. Heal
+// undoes it.
+func (n *Net) DropAnswers(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for l := range n.links {
+		if l.name == name {
+			l.deaf.Store(true)
+		}
+	}
+}
+
 // Heal undoes Cut. A connection that has lost bytes meanwhile is reset; one that was silent goes on.
 func (n *Net) Heal(name string) {
 	n.mu.Lock()
@@ -95,6 +107,7 @@ type link struct {
 	name           string
 	server, client net.Conn
 	cut, lossy     atomic.Bool
+	deaf           atomic.Bool // loses what the server sends
 	open           atomic.Bool // the hands are shaken: a PONG has come
 }
 
@@ -110,7 +123,7 @@ func (l *link) pump(from, to net.Conn) {
 			l.lossy.Store(true)
 			return
 		}
-		if l.cut.Load() {
+		if l.cut.Load() || from == l.server && l.deaf.Load() {
 			l.lossy.Store(true)
 			continue
 		}
@@ -126,6 +139,7 @@ func (l *link) pump(from, to net.Conn) {
 
 func (l *link) heal() {
 	l.cut.Store(false)
+	l.deaf.Store(false)
 	if l.lossy.Load() {
 		l.close()
 	}

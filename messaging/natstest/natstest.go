@@ -70,6 +70,12 @@ func Server(t testing.TB) *Net {
 	return start(t, embedded.Options{StoreDir: t.TempDir(), NoSync: true})
 }
 
+// Durable is Server with each write synced to disk, as in production. For benchmarks.
+func Durable(t testing.TB) *Net {
+	t.Helper()
+	return start(t, embedded.Options{StoreDir: t.TempDir()})
+}
+
 func start(t testing.TB, o embedded.Options) *Net {
 	t.Helper()
 	n := &Net{t: t, cut: make(map[string]bool), links: make(map[*link]struct{})}

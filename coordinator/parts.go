@@ -195,6 +195,7 @@ func (p *parts) newShell() (*controller.Shell, error) {
 			rebalance.Controller(p.c.config.rebalanceOptions()),
 			replicaset.Controller(),
 			endpoints.Controller(),
+			garbage.Events(0),
 		}, garbage.Controller(garbage.Options{})...),
 	})
 }

@@ -32,6 +32,7 @@ type Authorizer interface {
 // mastersOnly lets the group system:masters do everything, and everybody who is known ask what they may do.
 type mastersOnly struct{}
 
+// Authorize implements Authorizer.
 func (mastersOnly) Authorize(a Attributes) (bool, string) {
 	if a.User.In(authn.GroupMasters) {
 		return true, ""

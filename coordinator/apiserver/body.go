@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -32,8 +33,7 @@ func (c *call) body() ([]byte, error) {
 		defer flow.SetReadDeadline(time.Time{}) //nolint:errcheck // it could be set, so it can be lifted
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, MaxBodyBytes))
-	var long *http.MaxBytesError
-	if errors.As(err, &long) {
+	if long, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", long.Limit))
 	}
 	if err != nil {
@@ -132,7 +132,7 @@ func (c *call) warn(text string) {
 		return // text with control characters is not for a header, and nothing was promised
 	}
 	have := c.w.Header().Values("Warning")
-	if len(have) < maxWarnings && !has(have, header) {
+	if len(have) < maxWarnings && !slices.Contains(have, header) {
 		c.w.Header().Add("Warning", header)
 	}
 }

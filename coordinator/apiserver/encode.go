@@ -18,10 +18,8 @@ import (
 	"skerry.dev/skerry/coordinator/view"
 )
 
-var (
-	envelope = protobuf.NewSerializer(resource.Scheme, resource.Scheme)
-	rawProto = protobuf.NewRawSerializer(resource.Scheme, resource.Scheme)
-)
+// envelope writes objects in Kubernetes' protobuf envelope.
+var envelope = protobuf.NewSerializer(resource.Scheme, resource.Scheme)
 
 // contentType names a form in the answer's header.
 func (f form) contentType() string {

@@ -95,7 +95,7 @@ type wish struct {
 // wishes parses Accept headers, best first. Elements that do not parse are skipped, as HTTP allows.
 func wishes(headers []string) []wish {
 	var list []wish
-	for _, element := range strings.Split(strings.Join(headers, ","), ",") {
+	for element := range strings.SplitSeq(strings.Join(headers, ","), ",") {
 		media, params, err := mime.ParseMediaType(element)
 		if err != nil {
 			continue

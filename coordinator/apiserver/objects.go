@@ -35,6 +35,7 @@ type Objects interface {
 // noNodes stands in where no way to the nodes was configured.
 type noNodes struct{}
 
+// OpenLog implements Nodes: it always fails.
 func (noNodes) OpenLog(context.Context, string, string, string, *corev1.PodLogOptions) (io.ReadCloser, error) {
 	return nil, statusError(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "this server has no connection to the nodes")
 }

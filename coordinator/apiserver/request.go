@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -152,7 +153,7 @@ func (c *call) resolve() error {
 		}
 		verbs = sub.Verbs
 	}
-	if !has(verbs, c.verb) {
+	if !slices.Contains(verbs, c.verb) {
 		return apierrors.NewMethodNotSupported(c.resource.GroupResource(), c.verb)
 	}
 	return nil
@@ -184,15 +185,6 @@ func (c *call) space() string {
 		return c.namespace
 	}
 	return ""
-}
-
-func has(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
 }
 
 // errNoRoute is the answer for a path that is not served.

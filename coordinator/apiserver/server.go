@@ -80,10 +80,6 @@ type Server struct {
 	openapi   *openapi.Documents
 	pages     *pages
 	inFlight  chan struct{} // one token per request under work: a full channel is a busy server
-
-	// stopping is cancelled when the server stops: streams end at once, other requests may finish.
-	stopping context.Context //nolint:containedctx // the life of the server, which no request's context has
-	stop     context.CancelFunc
 }
 
 // New makes a server that is ready to handle requests.
@@ -104,7 +100,6 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s.pages = newPages(s.now)
-	s.stopping, s.stop = context.WithCancel(context.Background())
 	return s, nil
 }
 
@@ -150,7 +145,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 // Serve is Run on a listener, which it closes.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	server := s.httpServer()
+	server := s.httpServer(ctx)
 	failed := make(chan error, 1) // one result of one goroutine
 	go func() {
 		if s.TLS == nil {
@@ -164,20 +159,37 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		return fmt.Errorf("serve API on %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
 	}
-	s.stop()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
 	if err := server.Shutdown(grace); err != nil {
 		s.log.Warn("api requests cut off", "err", err)
 		_ = server.Close() // the listener and what is left; there is nothing to save
 	}
-	<-failed
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("stop API on %s: %w", ln.Addr(), err)
+	}
 	return nil
 }
 
-func (s *Server) httpServer() *http.Server {
+// streamsKey finds, in a request's context, the context that ends the server's streams.
+type streamsKey struct{}
+
+// endWithServer calls cancel when the server stops, unless stop is called first.
+func endWithServer(ctx context.Context, cancel context.CancelFunc) (stop func() bool) {
+	streams, ok := ctx.Value(streamsKey{}).(context.Context)
+	if !ok { // served by somebody else's http.Server, which ends its requests itself
+		return func() bool { return true }
+	}
+	return context.AfterFunc(streams, cancel) //nolint:contextcheck // it ends with the server, not with the request
+}
+
+func (s *Server) httpServer(ctx context.Context) *http.Server {
 	server := &http.Server{
-		Handler:           s,
+		Handler: s,
+		// When ctx ends, streams end with it; other requests may finish.
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.WithoutCancel(ctx), streamsKey{}, ctx)
+		},
 		ReadHeaderTimeout: readHeaderLimit,
 		IdleTimeout:       idleLimit,
 		MaxHeaderBytes:    maxHeaderBytes,

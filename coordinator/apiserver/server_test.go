@@ -204,7 +204,7 @@ func TestAudit(t *testing.T) {
 	c.do("PATCH", "/apis/apps/v1/namespaces/default/deployments/d/scale", `{}`, header{"Authorization": "Bearer " + guestToken})
 	c.get("/api/v1/namespaces/default/secrets/s")
 	var lines []string
-	for _, line := range strings.Split(c.log.String(), "\n") {
+	for line := range strings.SplitSeq(c.log.String(), "\n") {
 		if strings.Contains(line, `msg="api write"`) {
 			_, rest, _ := strings.Cut(line, "user=")
 			lines = append(lines, "user="+rest)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -115,12 +116,12 @@ func (s *Server) podLog(c *call) error {
 	}
 	ctx, cancel := context.WithCancel(c.r.Context())
 	defer cancel()
-	defer context.AfterFunc(s.stopping, cancel)()
+	defer endWithServer(ctx, cancel)()
 	in, err := s.nodes.OpenLog(ctx, pod.Spec.NodeName, string(pod.UID), o.Container, o)
 	if err != nil {
 		return logError(pod, o.Container, err)
 	}
-	defer in.Close() //nolint:errcheck // a reader; what it had has been sent
+	defer in.Close()
 	return s.copyLog(c, in)
 }
 
@@ -149,7 +150,7 @@ func chooseContainer(pod *corev1.Pod, name string) (string, error) {
 		return names[0], nil
 	}
 	if name != "" {
-		if has(names, name) || has(inits, name) {
+		if slices.Contains(names, name) || slices.Contains(inits, name) {
 			return name, nil
 		}
 		return "", badRequest("container %s is not valid for pod %s", name, pod.Name)

@@ -72,7 +72,7 @@ func (s *Server) startWatch(c *call, st *stream, o *internalversion.ListOptions)
 	c.w.Header().Set("Content-Type", st.streamType())
 	c.w.Header().Set("Cache-Control", "no-cache, private")
 	c.w.WriteHeader(http.StatusOK)
-	ctx, cancel := s.watchContext(c.r.Context(), o)
+	ctx, cancel := watchContext(c.r.Context(), o)
 	defer cancel()
 	w, err := s.open(c, st, o, from)
 	if err == nil {
@@ -86,13 +86,13 @@ func (s *Server) startWatch(c *call, st *stream, o *internalversion.ListOptions)
 }
 
 // watchContext ends with the request, at the client's timeout, and when the server stops.
-func (s *Server) watchContext(ctx context.Context, o *internalversion.ListOptions) (context.Context, context.CancelFunc) {
+func watchContext(ctx context.Context, o *internalversion.ListOptions) (context.Context, context.CancelFunc) {
 	life := watchLife + rand.N(watchLife) //nolint:gosec // not a secret
 	if o.TimeoutSeconds != nil && *o.TimeoutSeconds > 0 {
 		life = time.Duration(min(*o.TimeoutSeconds, 1<<31)) * time.Second
 	}
 	ctx, cancel := context.WithTimeout(ctx, life)
-	stop := context.AfterFunc(s.stopping, cancel)
+	stop := endWithServer(ctx, cancel)
 	return ctx, func() { stop(); cancel() }
 }
 

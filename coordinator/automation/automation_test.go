@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -42,7 +41,7 @@ func start(t *testing.T) *cluster {
 	if c.store, err = store.Open(t.Context(), c.js, store.Options{Storage: c.net.Storage}); err != nil {
 		t.Fatal(err)
 	}
-	c.view = view.New(c.store, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	c.view = view.New(c.store, slog.New(slog.DiscardHandler))
 	if c.objects, err = objects.New(c.view, c.store, objects.Options{}); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +200,7 @@ func TestErrorsSayWhatIsWrong(t *testing.T) {
 	tests := []struct{ subject, payload, code, words string }{
 		{"pods.get", `{"name":"nope"}`, "404", `pods "nope" not found`},
 		{"pods.get", `{}`, "400", "must have a name"},
-		{"pods.get", `{"nmae":"x"}`, "400", `unknown field "nmae"`},
+		{"pods.get", `{"nam":"x"}`, "400", `unknown field "nam"`},
 		{"pods.list", `{"labelSelector":"a b"}`, "400", "labelSelector"},
 		{"pods.list", `{"continue":"%"}`, "400", "continue"},
 		{"pods.apply", ``, "400", "object to apply"},

@@ -124,7 +124,7 @@ func (d *Documents) Serve(w http.ResponseWriter, r *http.Request) bool {
 
 func (d *Documents) serveV2(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Vary", "Accept, Accept-Encoding")
-	for _, element := range strings.Split(r.Header.Get("Accept"), ",") {
+	for element := range strings.SplitSeq(r.Header.Get("Accept"), ",") {
 		// The media type has an "@", which mime.ParseMediaType refuses.
 		media, _, _ := strings.Cut(strings.TrimSpace(element), ";")
 		switch media {
@@ -190,7 +190,7 @@ func (doc document) plain() ([]byte, error) {
 }
 
 func acceptsGzip(r *http.Request) bool {
-	for _, element := range strings.Split(r.Header.Get("Accept-Encoding"), ",") {
+	for element := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
 		coding, params, err := mime.ParseMediaType(strings.TrimSpace(element))
 		if err == nil && coding == "gzip" && params["q"] != "0" {
 			return true

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/duration"
 
 	"skerry.dev/skerry/api"
 )
@@ -41,7 +41,13 @@ func nodeInventoryCells(n *api.NodeInventory, now time.Time) []any {
 	}
 }
 
-func bytes(n int64) string { return resource.NewQuantity(n/(1<<20)<<20, resource.BinarySI).String() }
+// bytes rounds a size for people: whole mebibytes below one gibibyte, tenths of gibibytes above.
+func bytes(n int64) string {
+	if n < 1<<30 {
+		return fmt.Sprintf("%dMi", n>>20)
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", float64(n)/(1<<30)), ".0") + "Gi"
+}
 
 func disks(list []api.Disk) []string {
 	out := make([]string, len(list))
@@ -127,3 +133,15 @@ func tokenState(t *api.EnrolmentToken, now time.Time) string {
 var nodeCredentialLayout = layout(func(c *api.NodeCredential, now time.Time) []any {
 	return []any{c.Name, c.PublicKey, since(c.Enrolled, now), since(c.CreationTimestamp, now)}
 }, name, text("Public Key", "The node's key."), text("Enrolled", "When the node joined."), age)
+
+// until is how far away t is; zero means never, the past reads as such.
+func until(t, now time.Time) string {
+	switch {
+	case t.IsZero():
+		return "never"
+	case t.Before(now):
+		return duration.HumanDuration(now.Sub(t)) + " ago"
+	default:
+		return "in " + duration.HumanDuration(t.Sub(now))
+	}
+}

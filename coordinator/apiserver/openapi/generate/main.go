@@ -109,13 +109,22 @@ func writeV3(dir string, own object) error {
 		if err != nil {
 			return err
 		}
-		keepPaths(doc)
-		schemas := doc["components"].(object)["schemas"].(object)
+		if err := keepPaths(doc); err != nil {
+			return err
+		}
+		components, err := part(doc, "components")
+		if err != nil {
+			return err
+		}
+		schemas, err := part(components, "schemas")
+		if err != nil {
+			return err
+		}
 		if gv.Group == "apps" {
 			common = maps.Clone(schemas)
 		}
 		reached := reach(doc["paths"], schemas, "#/components/schemas/")
-		doc["components"].(object)["schemas"] = only(schemas, reached)
+		components["schemas"] = only(schemas, reached)
 		if err := writeDoc(gv, doc); err != nil {
 			return err
 		}
@@ -140,10 +149,21 @@ func writeV2(file string, own object) error {
 	if err != nil {
 		return err
 	}
-	keepPaths(doc)
-	maps.Copy(doc["paths"].(object), ownPaths(v2))
-	definitions := doc["definitions"].(object)
-	maps.Copy(definitions, asV2(own).(object))
+	if err := keepPaths(doc); err != nil {
+		return err
+	}
+	paths, err := part(doc, "paths")
+	if err != nil {
+		return err
+	}
+	maps.Copy(paths, ownPaths(v2))
+	definitions, err := part(doc, "definitions")
+	if err != nil {
+		return err
+	}
+	for name, s := range own {
+		definitions[name] = asV2(s)
+	}
 	doc["definitions"] = only(definitions, reach(doc["paths"], definitions, "#/definitions/"), maps.Keys(own))
 	if err := write("data/v2.json.gz", doc); err != nil {
 		return err
@@ -163,9 +183,19 @@ func writeV2(file string, own object) error {
 	return zip("data/v2.pb.gz", pb)
 }
 
-func keepPaths(doc object) {
-	paths := doc["paths"].(object)
+func keepPaths(doc object) error {
+	paths, err := part(doc, "paths")
 	maps.DeleteFunc(paths, func(p string, _ any) bool { return !served(p) })
+	return err
+}
+
+// part is the object called name in o.
+func part(o object, name string) (object, error) {
+	out, ok := o[name].(object)
+	if !ok {
+		return nil, fmt.Errorf("no object %q in the document", name)
+	}
+	return out, nil
 }
 
 // reach finds the schemas that a part of a document refers to, directly or not.

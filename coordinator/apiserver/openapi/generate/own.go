@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -33,7 +34,10 @@ func ownSchemas() (object, error) {
 		}
 		kind := reflect.TypeOf(r.New()).Elem()
 		g.add(kind)
-		s := g.out[ownPrefix+kind.Name()].(object)
+		s, err := part(g.out, ownPrefix+kind.Name())
+		if err != nil {
+			return nil, err
+		}
 		s["x-kubernetes-group-version-kind"] = []any{object{"group": r.GVK.Group, "version": r.GVK.Version, "kind": r.GVK.Kind}}
 		g.out[ownPrefix+kind.Name()+"List"] = listSchema(r)
 	}
@@ -69,11 +73,10 @@ func (g *generator) add(t reflect.Type) {
 	g.out[name] = s
 	describe(s, g.docs[t.Name()])
 	properties := object{}
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		tag, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if options == "inline" {
-			properties["apiVersion"], properties["kind"] = object{"type": "string"}, object{"type": "string"}
+			properties["apiVersion"], properties["kind"] = object{"type": "string", "description": "Version of the API that the object is written in."}, object{"type": "string", "description": "Kind of the object."}
 			continue
 		}
 		p := g.schema(f.Type)
@@ -240,9 +243,13 @@ func asV2(v any) any {
 	case object:
 		out := object{}
 		for k, child := range v {
-			if all, ok := child.([]any); ok && k == "allOf" {
-				child, k = strings.Replace(all[0].(object)["$ref"].(string), "#/components/schemas/", "#/definitions/", 1), "$ref"
-			} else if s, ok := child.(string); ok && k == "$ref" {
+			if all, ok := child.([]any); ok && k == "allOf" && len(all) == 1 {
+				if inner, ok := asV2(all[0]).(object); ok {
+					maps.Copy(out, inner)
+					continue
+				}
+			}
+			if s, ok := child.(string); ok && k == "$ref" {
 				child = strings.Replace(s, "#/components/schemas/", "#/definitions/", 1)
 			}
 			out[k] = asV2(child)

@@ -1,10 +1,13 @@
 package edgeagent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -171,6 +174,56 @@ func (k *fakeKeeper) Exits(ctx context.Context, from uint64, f func(keeper.Exit)
 		}
 	}
 }
+
+// ExecStream runs "echo": what comes in on standard input goes out in upper case; the exit code is 7.
+func (k *fakeKeeper) ExecStream(_ context.Context, _ string, spec keeper.ExecSpec, s keeper.Streams) (Session, *os.File, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.begin("exec %v", spec.Args); err != nil {
+		return nil, nil, err
+	}
+	var stdin, stdout, stderr *os.File
+	for from, to := range map[*os.File]**os.File{s.Stdin: &stdin, s.Stdout: &stdout, s.Stderr: &stderr} {
+		if from == nil {
+			continue
+		}
+		fd, err := syscall.Dup(int(from.Fd()))
+		if err != nil {
+			return nil, nil, err
+		}
+		*to = os.NewFile(uintptr(fd), from.Name())
+	}
+	p := &fakeSession{done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		if stdin != nil {
+			data, _ := io.ReadAll(stdin)
+			_ = stdin.Close()
+			_, _ = stdout.Write(bytes.ToUpper(data))
+		}
+		if stderr != nil {
+			_, _ = stderr.WriteString("bye")
+			_ = stderr.Close()
+		}
+		if stdout != nil {
+			_ = stdout.Close()
+		}
+	}()
+	return p, nil, nil
+}
+
+type fakeSession struct{ done chan struct{} }
+
+func (s *fakeSession) Wait(ctx context.Context) (int, error) {
+	select {
+	case <-s.done:
+		return 7, nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+func (s *fakeSession) Close() error { return nil }
 
 // test's side
 

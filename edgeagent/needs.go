@@ -2,6 +2,7 @@ package edgeagent
 
 import (
 	"context"
+	"os"
 	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,6 +27,14 @@ type Keeper interface {
 	List(ctx context.Context) ([]keeper.Container, error)
 	Exec(ctx context.Context, id string, spec keeper.ExecSpec) (keeper.ExecResult, error)
 	Exits(ctx context.Context, fromSeq uint64, f func(keeper.Exit) error) error
+	// ExecStream starts a process on the given streams; terminal is its pseudo-terminal if the spec asked for one.
+	ExecStream(ctx context.Context, id string, spec keeper.ExecSpec, streams keeper.Streams) (s Session, terminal *os.File, err error)
+}
+
+// Session is a process in a container that somebody talks to; see keeper.Session.
+type Session interface {
+	Wait(ctx context.Context) (int, error)
+	Close() error
 }
 
 // Sandboxes makes the namespaces and addresses of pods; see network.Network. Both calls may be repeated.

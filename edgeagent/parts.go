@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -191,6 +192,18 @@ func (k *lateKeeper) Exec(ctx context.Context, id string, spec keeper.ExecSpec) 
 // Exits implements Keeper.
 func (k *lateKeeper) Exits(ctx context.Context, fromSeq uint64, f func(keeper.Exit) error) error {
 	return k.with(ctx, func(c *keeper.Client) error { return c.Exits(ctx, fromSeq, f) })
+}
+
+// ExecStream implements Keeper.
+func (k *lateKeeper) ExecStream(ctx context.Context, id string, spec keeper.ExecSpec, streams keeper.Streams) (s Session, terminal *os.File, err error) {
+	err = k.with(ctx, func(c *keeper.Client) error {
+		session, err := c.ExecStream(ctx, id, spec, streams)
+		if err == nil {
+			s, terminal = session, session.Terminal
+		}
+		return err
+	})
+	return s, terminal, err
 }
 
 func (k *lateKeeper) with(ctx context.Context, f func(*keeper.Client) error) error {

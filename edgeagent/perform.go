@@ -223,7 +223,11 @@ func (j *job) startAs(ctx context.Context, id string) (time.Time, error) {
 		err = j.create(ctx, spec)
 	}
 	if err != nil {
-		return time.Time{}, errors.Join(err, j.node.images.Unmount(context.WithoutCancel(ctx), id))
+		err = errors.Join(err, j.node.images.Unmount(context.WithoutCancel(ctx), id))
+		if errors.Is(err, keeper.ErrNoCommand) {
+			err = &pod.Failure{Reason: "StartError", Started: true, Err: err}
+		}
+		return time.Time{}, err
 	}
 	started := time.Now()
 	err = j.node.keeper.Start(ctx, id)

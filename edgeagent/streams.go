@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
@@ -27,6 +28,15 @@ func (s *streams) check(ctx context.Context, req messaging.OpenRequest) error {
 			return err
 		}
 		return s.checkLogs(ctx, r)
+	case "exec":
+		_, _, err := s.execTarget(ctx, req.Params)
+		return err
+	case "attach":
+		_, err := s.attachTarget(ctx, req.Params)
+		return err
+	case "portforward":
+		_, err := s.forwardTarget(ctx, req.Params)
+		return err
 	default:
 		return fmt.Errorf("this node does not serve streams of kind %q", req.Kind)
 	}
@@ -64,23 +74,40 @@ func (w *worker) waiting(container string) string {
 	return "ContainerCreating"
 }
 
-// serve copies until the stream or the log ends, and closes the stream.
+// serve works until the stream ends, and closes it.
 func (s *streams) serve(ctx context.Context, req messaging.OpenRequest, conn net.Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer func() { _ = conn.Close() }() // the other side sees the end, or has gone
+	var err error
+	switch req.Kind {
+	case "logs":
+		err = s.serveLogs(ctx, cancel, req, conn)
+	case "exec":
+		err = s.serveExec(ctx, req, conn)
+	case "attach":
+		err = s.serveAttach(ctx, cancel, req, conn)
+	case "portforward":
+		err = s.serveForward(ctx, req, conn)
+	}
+	if err != nil && !errors.Is(err, net.ErrClosed) && ctx.Err() == nil {
+		s.node.log.Warn("stream ended", "kind", req.Kind, "uid", req.Params["uid"], "err", err)
+	}
+}
+
+func (s *streams) serveLogs(ctx context.Context, cancel func(), req messaging.OpenRequest, conn net.Conn) error {
 	r, err := logs.ParseRequest(req.Params, time.Now())
 	if err != nil {
-		return // check has parsed the same
+		return err
 	}
-	go func() { // ends when the other side closes, or with conn, which is closed when we return
-		var b [1]byte
-		_, _ = conn.Read(b[:])
-		cancel()
-	}()
-	if err := s.node.logs.Copy(ctx, conn, r, s.ended(ctx, r)); err != nil && !errors.Is(err, net.ErrClosed) && ctx.Err() == nil {
-		s.node.log.Warn("log stream ended", "uid", r.UID, "container", r.Container, "err", err)
-	}
+	go awaitEnd(conn, cancel)
+	return s.node.logs.Copy(ctx, conn, r, s.ended(ctx, r))
+}
+
+// awaitEnd cancels when the other side, which has nothing to say, closes. It ends with the connection.
+func awaitEnd(conn net.Conn, cancel func()) {
+	_, _ = io.Copy(io.Discard, conn)
+	cancel()
 }
 
 // ended says whether the instance whose log is followed has ended.

@@ -1,0 +1,297 @@
+package edgeagent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"skerry.dev/skerry/edgeagent/keeper"
+	"skerry.dev/skerry/edgeagent/logs"
+	"skerry.dev/skerry/edgeagent/network/netns"
+	"skerry.dev/skerry/edgeagent/pod"
+	"skerry.dev/skerry/messaging"
+	"skerry.dev/skerry/messaging/channels"
+)
+
+// instance finds the running instance of a container.
+func (s *streams) instance(ctx context.Context, params map[string]string) (id string, err error) {
+	uid, container := params["uid"], params["container"]
+	w := s.loop.worker(uid)
+	if w == nil {
+		return "", fmt.Errorf("pod with uid %q is not on this node", uid)
+	}
+	err = fmt.Errorf("container %s is not running", container)
+	w.call(ctx, func() {
+		if c := w.obs.Containers[container]; c.State == pod.Running {
+			id, err = c.ID, nil
+		}
+	})
+	return id, err
+}
+
+// execTarget reads the parameters of an exec: uid, container, command (a JSON list), and stdin, stdout, stderr, tty.
+func (s *streams) execTarget(ctx context.Context, params map[string]string) (id string, spec keeper.ExecSpec, err error) {
+	if err := json.Unmarshal([]byte(params["command"]), &spec.Args); err != nil || len(spec.Args) == 0 {
+		return "", spec, fmt.Errorf("command %.80q is not a list of words", params["command"])
+	}
+	spec.Terminal = params["tty"] == "true"
+	spec.Width, spec.Height = 80, 24 // until the client says its size
+	id, err = s.instance(ctx, params)
+	return id, spec, err
+}
+
+// serveExec runs a command and carries its streams. The last frame says how it ended.
+func (s *streams) serveExec(ctx context.Context, req messaging.OpenRequest, conn net.Conn) error {
+	w := channels.NewWriter(conn)
+	id, spec, err := s.execTarget(ctx, req.Params)
+	if err != nil {
+		return w.SendExit(channels.Exit{Error: err.Error()})
+	}
+	x := &execution{params: req.Params, in: channels.NewReader(conn), out: w}
+	code, err := x.run(ctx, s.node.keeper, id, spec)
+	if err != nil {
+		return errors.Join(w.SendExit(channels.Exit{Error: err.Error()}), err)
+	}
+	return w.SendExit(channels.Exit{Code: code})
+}
+
+// execution is one process with its streams.
+type execution struct {
+	params   map[string]string
+	in       *channels.Reader
+	out      *channels.Writer
+	stdin    *os.File // our end; nil when nobody types
+	terminal *os.File
+	copies   sync.WaitGroup
+}
+
+func (x *execution) run(ctx context.Context, k Keeper, id string, spec keeper.ExecSpec) (int, error) {
+	streams, outputs, err := x.pipes(spec.Terminal)
+	if err != nil {
+		return 0, err
+	}
+	session, terminal, err := k.ExecStream(ctx, id, spec, streams)
+	for _, f := range []*os.File{streams.Stdin, streams.Stdout, streams.Stderr} {
+		if f != nil {
+			_ = f.Close() // the process has its own
+		}
+	}
+	defer x.close(outputs)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = session.Close() }() // a process that has ended, or that nobody talks to any more
+	if terminal != nil {
+		x.terminal, x.stdin = terminal, terminal
+		outputs = map[byte]*os.File{channels.Stdout: terminal}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for channel, f := range outputs {
+		x.copies.Go(func() { _, _ = io.Copy(x.out.Channel(channel), f) }) // ends with the process, or with the stream
+	}
+	go func() { // ends with the stream, which is closed when we return
+		x.input()
+		cancel()
+	}()
+	code, err := session.Wait(ctx)
+	if err == nil {
+		x.drain()
+	}
+	return code, err
+}
+
+// drainTime bounds the wait for output after the process has ended: its children may keep the pipe open for ever.
+const drainTime = 2 * time.Second
+
+func (x *execution) drain() {
+	done := make(chan struct{})
+	go func() { // ends when the outputs are closed, at the latest
+		x.copies.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(drainTime):
+	}
+}
+
+// pipes makes the ends for the process, and ours.
+func (x *execution) pipes(terminal bool) (streams keeper.Streams, outputs map[byte]*os.File, err error) {
+	outputs = map[byte]*os.File{}
+	if terminal {
+		return streams, outputs, nil
+	}
+	var errs []error
+	output := func(name string, channel byte) *os.File {
+		if x.params[name] != "true" {
+			return nil
+		}
+		r, w, err := os.Pipe()
+		errs = append(errs, err)
+		outputs[channel] = r
+		return w
+	}
+	streams.Stdout, streams.Stderr = output("stdout", channels.Stdout), output("stderr", channels.Stderr)
+	if x.params["stdin"] == "true" {
+		streams.Stdin, x.stdin, err = os.Pipe()
+		errs = append(errs, err)
+	}
+	return streams, outputs, errors.Join(errs...)
+}
+
+func (x *execution) close(outputs map[byte]*os.File) {
+	for _, f := range outputs {
+		_ = f.Close() // read to its end
+	}
+	for _, f := range []*os.File{x.stdin, x.terminal} {
+		if f != nil {
+			_ = f.Close() // the process has gone; closing twice is harmless
+		}
+	}
+}
+
+// input carries what the client sends until it closes the stream.
+func (x *execution) input() {
+	for {
+		channel, payload, err := x.in.Next()
+		if err != nil {
+			return
+		}
+		switch channel {
+		case channels.Stdin:
+			if x.stdin != nil {
+				_, _ = x.stdin.Write(payload) // a process that does not read, or has ended, is no reason to end the session
+			}
+		case channels.Close:
+			if x.stdin != nil && x.terminal == nil {
+				_ = x.stdin.Close() // the process sees the end of its input
+			}
+		case channels.Resize:
+			x.resize(payload)
+		}
+	}
+}
+
+func (x *execution) resize(payload []byte) {
+	var size channels.Size
+	if x.terminal == nil || json.Unmarshal(payload, &size) != nil {
+		return
+	}
+	raw, err := x.terminal.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { // a terminal that has gone has no size
+		_ = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: size.Height, Col: size.Width})
+	})
+}
+
+// attachTarget reads the parameters of an attach: uid, container. The keeper gives nobody a running container's standard input.
+func (s *streams) attachTarget(ctx context.Context, params map[string]string) (logs.Request, error) {
+	r := logs.Request{UID: params["uid"], Container: params["container"], Options: logs.Options{Follow: true}}
+	if params["stdin"] == "true" {
+		return r, errors.New("attaching to a container's standard input is not supported; use exec")
+	}
+	_, err := s.instance(ctx, params)
+	return r, err
+}
+
+// serveAttach carries what a container writes from now on, as its log has it, until it ends.
+func (s *streams) serveAttach(ctx context.Context, cancel func(), req messaging.OpenRequest, conn net.Conn) error {
+	r, err := s.attachTarget(ctx, req.Params)
+	w := channels.NewWriter(conn)
+	if err != nil {
+		return w.SendExit(channels.Exit{Error: err.Error()})
+	}
+	go awaitEnd(conn, cancel)
+	var copies sync.WaitGroup
+	var errs [2]error
+	for i, out := range []struct {
+		name    string
+		channel byte
+	}{{"stdout", channels.Stdout}, {"stderr", channels.Stderr}} {
+		one := r
+		one.Stream = out.name
+		copies.Go(func() { errs[i] = s.node.logs.Copy(ctx, w.Channel(out.channel), one, s.ended(ctx, one)) })
+	}
+	copies.Wait()
+	if err := errors.Join(errs[:]...); err != nil {
+		return errors.Join(w.SendExit(channels.Exit{Error: err.Error()}), err)
+	}
+	return w.SendExit(channels.Exit{})
+}
+
+// target is a port inside a pod.
+type target struct {
+	netNS string // empty on the node's own network
+	port  uint16
+}
+
+// forwardTarget reads the parameters of a port-forward: uid, port.
+func (s *streams) forwardTarget(ctx context.Context, params map[string]string) (target, error) {
+	port, err := strconv.ParseUint(params["port"], 10, 16)
+	if err != nil || port == 0 {
+		return target{}, fmt.Errorf("port %q is not a number from 1 to 65535", params["port"])
+	}
+	w := s.loop.worker(params["uid"])
+	if w == nil {
+		return target{}, fmt.Errorf("pod with uid %q is not on this node", params["uid"])
+	}
+	t, err := target{port: uint16(port)}, errors.New("the pod is not running")
+	w.call(ctx, func() {
+		if w.obs.Sandbox.State == pod.Done {
+			t.netNS, err = w.sandbox.NetNS, nil
+		}
+	})
+	return t, err
+}
+
+// forwardTimeout bounds the connection to a port inside the pod, which is on this very machine.
+const forwardTimeout = 5 * time.Second
+
+// serveForward carries one connection to a port on the pod's loopback address, as the kubelet does.
+func (s *streams) serveForward(ctx context.Context, req messaging.OpenRequest, conn net.Conn) error {
+	t, err := s.forwardTarget(ctx, req.Params)
+	if err != nil {
+		return err
+	}
+	inner, err := t.dial(ctx)
+	if err != nil {
+		return fmt.Errorf("forward to port %d of the pod: %w", t.port, err)
+	}
+	defer func() { _ = inner.Close() }() // both directions have ended
+	var ways sync.WaitGroup
+	ways.Go(func() { oneWay(inner, conn) })
+	ways.Go(func() { oneWay(conn, inner) })
+	ways.Wait()
+	return nil
+}
+
+func (t target) dial(ctx context.Context) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: forwardTimeout}
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(t.port)))
+	if t.netNS == "" {
+		return dialer.DialContext(ctx, "tcp", address)
+	}
+	return netns.Dial(dialer, t.netNS, "tcp", address)
+}
+
+// oneWay copies until the end and passes the end on. When it cannot, both directions end.
+func oneWay(to, from net.Conn) {
+	_, err := io.Copy(to, from)
+	half, ok := to.(interface{ CloseWrite() error })
+	if err != nil || !ok || half.CloseWrite() != nil {
+		_ = to.Close()
+		_ = from.Close()
+	}
+}

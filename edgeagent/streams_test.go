@@ -1,0 +1,157 @@
+package edgeagent
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"skerry.dev/skerry/messaging"
+	"skerry.dev/skerry/messaging/channels"
+)
+
+func (w *world) streams() *streams { return &streams{node: w.loop.node, loop: w.loop} }
+
+// open serves a stream and returns the coordinator's end.
+func (w *world) open(kind string, params map[string]string) net.Conn {
+	w.t.Helper()
+	req := messaging.OpenRequest{Session: "s", Kind: kind, Params: params}
+	must(w.t, w.streams().check(w.t.Context(), req))
+	ours, theirs := net.Pipe()
+	go w.streams().serve(w.t.Context(), req, theirs)
+	return ours
+}
+
+func TestExecStream(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.boot()
+		w.desire(aPod(t, "u1", oneContainer))
+		conn := w.open("exec", map[string]string{
+			"uid": "u1", "container": "app", "command": `["tr","a-z"]`, "stdin": "true", "stdout": "true", "stderr": "true",
+		})
+		out, in := channels.NewWriter(conn), channels.NewReader(conn)
+		must(t, out.Send(channels.Stdin, []byte("hello ")))
+		must(t, out.SendSize(channels.Size{Width: 10, Height: 10})) // no terminal: ignored
+		must(t, out.Send(channels.Stdin, []byte("there")))
+		must(t, out.SendClose(channels.Stdin))
+		got := map[byte]string{}
+		for {
+			channel, payload, err := in.Next()
+			if err != nil {
+				if !errors.Is(err, io.EOF) {
+					t.Fatal(err)
+				}
+				break
+			}
+			got[channel] += string(payload)
+		}
+		w.check("output", got, map[byte]string{channels.Stdout: "HELLO THERE", channels.Stderr: "bye", channels.Status: `{"code":7}`})
+	})
+}
+
+// TestExecEndsWithItsClient: a client that goes away leaves no process and no goroutine behind.
+func TestExecEndsWithItsClient(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.boot()
+		w.desire(aPod(t, "u1", oneContainer))
+		conn := w.open("exec", map[string]string{"uid": "u1", "container": "app", "command": `["cat"]`, "stdin": "true", "stdout": "true"})
+		must(t, channels.NewWriter(conn).Send(channels.Stdin, []byte("x")))
+		must(t, conn.Close())
+	})
+}
+
+func TestStreamsRefuse(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.images.missing["none"] = true
+		w.boot()
+		w.desire(aPod(t, "u1", oneContainer), aPod(t, "u2", `containers: [{name: app, image: none}]`))
+		for want, req := range map[string]messaging.OpenRequest{
+			`kind "telnet"`:                  {Kind: "telnet"},
+			`pod uid`:                        {Kind: "logs"},
+			`pod with uid "u9" is not`:       {Kind: "logs", Params: map[string]string{"uid": "u9", "container": "app"}},
+			`container web is not valid`:     {Kind: "logs", Params: map[string]string{"uid": "u1", "container": "web"}},
+			`previous terminated container`:  {Kind: "logs", Params: map[string]string{"uid": "u1", "container": "app", "previous": "true"}},
+			`waiting to start: ErrImagePull`: {Kind: "logs", Params: map[string]string{"uid": "u2", "container": "app"}},
+			`is not a list of words`:         {Kind: "exec", Params: map[string]string{"uid": "u1", "container": "app", "command": "ls"}},
+			`container app is not running`:   {Kind: "exec", Params: map[string]string{"uid": "u2", "container": "app", "command": `["ls"]`}},
+			`not supported`:                  {Kind: "attach", Params: map[string]string{"uid": "u1", "container": "app", "stdin": "true"}},
+			`port "0"`:                       {Kind: "portforward", Params: map[string]string{"uid": "u1", "port": "0"}},
+			`port "http"`:                    {Kind: "portforward", Params: map[string]string{"uid": "u1", "port": "http"}},
+		} {
+			if err := w.streams().check(t.Context(), req); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s %v: error %v, want %q", req.Kind, req.Params, err, want)
+			}
+		}
+	})
+}
+
+// TestLogStream: a followed log ends with its container, an attached one says so.
+func TestLogStream(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.boot()
+		w.desire(aPod(t, "u1", `{restartPolicy: Never, containers: [{name: app, image: web}]}`))
+		path := w.keeper.spec("u1-app-0").LogPath
+		must(t, os.WriteFile(path, []byte("2026-03-01T12:00:00Z stdout F hello\n"), 0o600))
+		ended := make(chan string, 2)
+		for kind, read := range map[string]func(io.Reader) string{
+			"logs": func(r io.Reader) string { b, err := io.ReadAll(r); must(t, err); return string(b) },
+			"attach": func(r io.Reader) string {
+				in := channels.NewReader(r)
+				for {
+					channel, payload, err := in.Next()
+					if err != nil || channel == channels.Status {
+						return string(payload)
+					}
+				}
+			},
+		} {
+			conn := w.open(kind, map[string]string{"uid": "u1", "container": "app", "follow": "true"})
+			go func() { ended <- read(conn) }()
+		}
+		w.settle(time.Minute)
+		w.check("while it runs", len(ended), 0)
+		w.keeper.exit("u1-app-0", 0)
+		w.settle(time.Second)
+		got := map[string]bool{<-ended: true, <-ended: true}
+		w.check("at the end", got, map[string]bool{"hello\n": true, `{"code":0}`: true})
+	})
+}
+
+// TestForward: to a server on the node's own network, which a host network pod has.
+func TestForward(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer func() { must(t, l.Close()) }()
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			_, _ = io.Copy(c, c)
+			_ = c.Close()
+		}
+	}()
+	ours, theirs := net.Pipe()
+	inner, err := target{port: uint16(l.Addr().(*net.TCPAddr).Port)}.dial(t.Context())
+	must(t, err)
+	go oneWay(inner, theirs)
+	go oneWay(theirs, inner)
+	_, err = ours.Write([]byte("ping"))
+	must(t, err)
+	b := make([]byte, 4)
+	_, err = io.ReadFull(ours, b)
+	if err != nil || string(b) != "ping" {
+		t.Errorf("%q, %v", b, err)
+	}
+	must(t, ours.Close())
+}
+
+func TestStatusFrame(t *testing.T) {
+	var e channels.Exit
+	must(t, json.Unmarshal([]byte(`{"code":3}`), &e))
+	if e.Code != 3 {
+		t.Error("wire format changed")
+	}
+}

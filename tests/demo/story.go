@@ -82,20 +82,19 @@ func (d *demo) apply(ctx context.Context) error {
 	if err := d.show(ctx); err != nil {
 		return err
 	}
-	again := time.Now()
-	if _, err := d.kubectl(ctx, "delete", "pods", "-l", selector, "--wait=false", "--grace-period=1"); err != nil {
-		return err
-	}
-	return d.again(ctx, again)
+	return d.again(ctx)
 }
 
 // again measures the same with the image on the nodes: all pods are deleted and come back.
-func (d *demo) again(ctx context.Context, began time.Time) error {
+func (d *demo) again(ctx context.Context) error {
 	old, err := d.pods(ctx)
 	if err != nil {
 		return err
 	}
-	gone := names(old)
+	gone, began := names(old), time.Now()
+	if _, err := d.kubectl(ctx, "delete", "pods", "-l", selector, "--wait=false", "--grace-period=1"); err != nil {
+		return err
+	}
 	err = d.await(ctx, "six new pods ready", func(pods []corev1.Pod) bool {
 		return len(ready(pods)) == 6 && len(pods) == 6 && !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return gone[p.Name] })
 	})
@@ -478,12 +477,19 @@ func (d *demo) rollout(ctx context.Context, version string, args ...string) erro
 	client := ask(ctx, d.cluster.State0.Nodes[0].InitPID, url)
 	began := time.Now()
 	if _, err := d.kubectl(ctx, args...); err != nil {
+		client.stop()
 		return err
 	}
 	if _, err := d.kubectl(ctx, "rollout", "status", "deployment/hello", "--timeout=60s"); err != nil {
+		client.stop()
 		return err
 	}
 	d.measure("rollout to version "+version+" of nine pods", time.Since(began))
+	// The old pods leave after the rollout counts as done; a request lost to one of them would still be a lost one.
+	if err := d.await(ctx, "old pods gone", func(pods []corev1.Pod) bool { return len(pods) == 9 }); err != nil {
+		client.stop()
+		return err
+	}
 	asked, unanswered, last := client.stop()
 	d.say("a client on n1 asked %d times meanwhile, unanswered: %d", asked, len(unanswered))
 	d.note("unanswered requests during rollout to version "+version, fmt.Sprintf("%d of %d", len(unanswered), asked))

@@ -7,8 +7,14 @@ import (
 
 func TestFrame(t *testing.T) {
 	for _, f := range []frame{
-		{frameData, 1, []byte("x")}, {frameData, 1 << 31, make([]byte, maxPayload)}, {frameCredit, 7, creditPayload(windowBytes)},
-		{frameEOF, 2, nil}, {frameClose, 3, nil}, {frameReset, 4, []byte("why")}, {frameReset, 4, nil}, {framePing, 5, nil},
+		{frameData, 1, []byte("x")},
+		{frameData, 1 << 31, make([]byte, maxPayload)},
+		{frameCredit, 7, creditPayload(windowBytes)},
+		{frameEOF, 2, nil},
+		{frameClose, 3, nil},
+		{frameReset, 4, []byte("why")},
+		{frameReset, 4, nil},
+		{framePing, 5, nil},
 	} {
 		got, err := parseFrame(f.append(nil))
 		if err != nil || got.kind != f.kind || got.seq != f.seq || !bytes.Equal(got.payload, f.payload) {

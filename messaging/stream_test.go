@@ -98,7 +98,7 @@ func TestStreamCarriesMuchToASlowReader(t *testing.T) {
 		n, err := node.Read(buf)
 		sum.Write(buf[:n])
 		total += n
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -138,7 +138,7 @@ func TestStreamIsBounded(t *testing.T) {
 func TestStreamEchoAndHalfClose(t *testing.T) {
 	coordinator, node := ends(t, natstest.Server(t))
 	go func() {
-		io.Copy(node, node) //nolint:errcheck // seen by the other side
+		io.Copy(node, node) // an error is seen by the other side
 		node.(halfCloser).CloseWrite()
 	}()
 	b := make([]byte, 1)
@@ -153,7 +153,7 @@ func TestStreamEchoAndHalfClose(t *testing.T) {
 	if err := coordinator.(halfCloser).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := coordinator.Read(b); n != 0 || err != io.EOF {
+	if n, err := coordinator.Read(b); n != 0 || !errors.Is(err, io.EOF) {
 		t.Fatalf("after both are half-closed: %d bytes, error %v", n, err)
 	}
 	if _, err := coordinator.Write(b); !errors.Is(err, net.ErrClosed) {
@@ -398,7 +398,7 @@ func BenchmarkStream(b *testing.B) {
 
 func BenchmarkStreamEcho(b *testing.B) {
 	coordinator, node := ends(b, natstest.Server(b))
-	go io.Copy(node, node) //nolint:errcheck // ends with the benchmark
+	go io.Copy(node, node) // ends with the benchmark
 	buf := make([]byte, 1)
 	for b.Loop() {
 		if _, err := coordinator.Write(buf); err != nil {

@@ -88,7 +88,7 @@ func address(c server.ClientAuthentication) string {
 }
 
 func (g *gate) identify(c server.ClientAuthentication) (*server.User, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), authTime) // the server's call carries none
+	ctx, cancel := context.WithTimeout(context.Background(), authTime) //nolint:forbidigo // the server's call carries none
 	defer cancel()
 	opts := c.GetOpts()
 	token := opts.Token

@@ -12,23 +12,32 @@ type serverLog struct {
 	fatal chan<- error
 }
 
+// Noticef implements server.Logger.
 func (l serverLog) Noticef(format string, v ...any) {
 	l.log.Debug("nats server", "line", fmt.Sprintf(format, v...))
 }
+
+// Debugf implements server.Logger.
 func (l serverLog) Debugf(format string, v ...any) {
 	l.log.Debug("nats server", "line", fmt.Sprintf(format, v...))
 }
+
+// Tracef implements server.Logger.
 func (l serverLog) Tracef(format string, v ...any) {
 	l.log.Debug("nats server", "line", fmt.Sprintf(format, v...))
 }
+
+// Warnf implements server.Logger.
 func (l serverLog) Warnf(format string, v ...any) {
 	l.log.Warn("nats server", "line", fmt.Sprintf(format, v...))
 }
+
+// Errorf implements server.Logger.
 func (l serverLog) Errorf(format string, v ...any) {
 	l.log.Error("nats server", "line", fmt.Sprintf(format, v...))
 }
 
-// Fatalf is not logged: Run returns it.
+// Fatalf implements server.Logger. It is not logged: Run returns it.
 func (l serverLog) Fatalf(format string, v ...any) {
 	select {
 	case l.fatal <- fmt.Errorf(format, v...):

@@ -308,8 +308,10 @@ func TestUserReadsState(t *testing.T) {
 		t.Fatalf("event %q", m.Data())
 	}
 	before := w.counts(t)
-	for _, subject := range []string{"$KV.state.pods.default.web", "$JS.API.STREAM.PURGE.KV_state", "$JS.API.STREAM.DELETE.EVENTS",
-		"$JS.API.STREAM.UPDATE.KV_state", "$JS.API.CONSUMER.CREATE.KV_assign", "$JS.API.STREAM.INFO.KV_assign"} {
+	for _, subject := range []string{
+		"$KV.state.pods.default.web", "$JS.API.STREAM.PURGE.KV_state", "$JS.API.STREAM.DELETE.EVENTS",
+		"$JS.API.STREAM.UPDATE.KV_state", "$JS.API.CONSUMER.CREATE.KV_assign", "$JS.API.STREAM.INFO.KV_assign",
+	} {
 		if _, err := nc.Request(subject, nil, 50*time.Millisecond); err == nil {
 			t.Errorf("%s is answered", subject)
 		}

@@ -85,7 +85,7 @@ func start(t testing.TB, o embedded.Options) *Net {
 		t.Fatal(err)
 	}
 	n.Server = server
-	ctx, cancel := context.WithCancel(context.Background()) // t.Context ends before clean-ups that still use the server
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // t.Context ends before clean-ups that still use the server
 	ended := make(chan error, 1)
 	go func() { ended <- server.Run(ctx) }()
 	t.Cleanup(func() {
@@ -193,6 +193,7 @@ type provider struct {
 	name string
 }
 
+// InProcessConn implements nats.InProcessConnProvider.
 func (p provider) InProcessConn() (net.Conn, error) { return p.net.dial(p.name) }
 
 // logWriter shows the server's lines with the test's.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -101,9 +102,7 @@ func (w *write) rebase(base uint64) {
 // message is a fresh copy: nats.go keeps what it is given until the answer.
 func (w *write) message() *nats.Msg {
 	m := &nats.Msg{Subject: w.subject, Header: make(nats.Header, len(w.header)+1), Data: w.value}
-	for k, v := range w.header {
-		m.Header[k] = v
-	}
+	maps.Copy(m.Header, w.header)
 	return m
 }
 

@@ -87,5 +87,6 @@ func freeBytes(dir string) (free, total int64, err error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, 0, fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, nil
+	block := int64(st.Bsize) // 32 bits wide on arm
+	return int64(st.Bavail) * block, int64(st.Blocks) * block, nil
 }

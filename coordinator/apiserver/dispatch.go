@@ -1,10 +1,12 @@
 package apiserver
 
 import (
+	"context"
 	"net/http"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/coordinator/resource"
@@ -26,6 +28,9 @@ func (s *Server) handle(c *call) error {
 	if err := c.resolve(); err != nil {
 		return err
 	}
+	if err := s.synced(c.r.Context()); err != nil {
+		return err
+	}
 	run := s.route(c)
 	if c.verb == "watch" || c.subresource == "log" {
 		setWriteDeadline(c.w, time.Time{})
@@ -37,6 +42,20 @@ func (s *Server) handle(c *call) error {
 		return run(c)
 	default:
 		return apierrors.NewTooManyRequests("The server is busy with other requests, try again later", 1)
+	}
+}
+
+// synced waits a moment for the first complete state: until then an empty list would say that nothing exists.
+func (s *Server) synced(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, syncLimit)
+	defer cancel()
+	select {
+	case <-s.view.Synced():
+		return nil
+	case <-ctx.Done():
+		err := apierrors.NewServiceUnavailable("the state is not read from the store yet")
+		err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
+		return err
 	}
 }
 

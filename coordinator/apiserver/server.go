@@ -27,6 +27,8 @@ const (
 	bodyLimit = 30 * time.Second
 	// stopLimit is how long a stopping server waits for requests that are under way.
 	stopLimit = 5 * time.Second
+	// syncLimit is how long a request waits for a server that has just started.
+	syncLimit = 2 * time.Second
 	// maxInFlight bounds the requests that are worked on at once; watches and logs are not counted. Upstream's default.
 	maxInFlight = 400
 )

@@ -22,6 +22,8 @@ import (
 	"skerry.dev/skerry/coordinator/apiserver"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/coordinator/resource"
+	"skerry.dev/skerry/coordinator/view"
+	"skerry.dev/skerry/messaging/store"
 )
 
 func TestOpenPaths(t *testing.T) {
@@ -363,5 +365,24 @@ func TestIdleConnections(t *testing.T) {
 	}
 	if a := c.get("/healthz"); a.code != 200 {
 		t.Errorf("code %d", a.code)
+	}
+}
+
+// silent is a store that has not answered yet.
+type silent struct{}
+
+func (silent) Watch(ctx context.Context, _ store.WatchOptions, _ func(store.Update) error) error {
+	<-ctx.Done()
+	return nil
+}
+
+// An empty list from a server that has read nothing yet would tell a controller to remove everything.
+func TestNothingIsReadBeforeTheStateIs(t *testing.T) {
+	c := start(t, func(c *apiserver.Config) { c.View = view.New(silent{}, c.Log) })
+	if s := c.get(configMaps).status(t); s.Code != 503 || s.Reason != metav1.StatusReasonServiceUnavailable {
+		t.Errorf("list: %+v", s)
+	}
+	if a := c.get("/readyz"); a.code != 503 {
+		t.Errorf("readyz: %d", a.code)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -25,6 +26,8 @@ const ServiceName = "skerry"
 const (
 	// requestLimit is how long one request may take.
 	requestLimit = 30 * time.Second
+	// syncLimit is how long a request waits for a coordinator that has just started.
+	syncLimit = 2 * time.Second
 	// maxAtOnce bounds the requests under work. When it is reached, NATS holds the next ones back.
 	maxAtOnce = 64
 )
@@ -124,6 +127,9 @@ func (e *Endpoints) answer(ctx context.Context, msg micro.Request, res *resource
 	req, err := parseRequest(msg.Data(), res)
 	var body []byte
 	if err == nil {
+		err = e.synced(ctx)
+	}
+	if err == nil {
 		body, err = v.run(ctx, e, res, req)
 	}
 	if err == nil && int64(len(body)) > e.Conn.MaxPayload() {
@@ -141,5 +147,17 @@ func (e *Endpoints) answer(ctx context.Context, msg micro.Request, res *resource
 	if v.writes {
 		e.Log.Info("api write", "user", "nats", "verb", v.name, "resource", res.GroupResource().String(),
 			"namespace", req.Namespace, "name", req.Name, "code", code)
+	}
+}
+
+// synced waits for the first complete state: until then an empty list would say that nothing exists.
+func (e *Endpoints) synced(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, syncLimit)
+	defer cancel()
+	select {
+	case <-e.View.Synced():
+		return nil
+	case <-ctx.Done():
+		return apierrors.NewServiceUnavailable("the state is not read from the store yet")
 	}
 }

@@ -100,8 +100,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	select {
 	case err := <-server:
 		cancel(err)
-		<-parts
-		return serverError(err, c.config.NATS.Listen)
+		return errors.Join(serverError(err, c.config.NATS.Listen), unlessCanceled(<-parts))
 	case err := <-parts:
 		stopServer()
 		err = errors.Join(err, <-server)
@@ -110,6 +109,14 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		}
 		return err
 	}
+}
+
+// unlessCanceled drops the error of a part that ended because it was told to.
+func unlessCanceled(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 func serverError(err error, listen string) error {

@@ -70,7 +70,7 @@ func newSealSeed() ([]byte, error) {
 
 func newToken() ([]byte, error) {
 	b := make([]byte, 32)
-	rand.Read(b) //nolint:errcheck // never fails since Go 1.24
+	rand.Read(b)
 	return []byte(base64.RawURLEncoding.EncodeToString(b)), nil
 }
 

@@ -73,14 +73,15 @@ func (t tree) virtualization(s api.System) string {
 }
 
 func (t tree) tpm() *api.TPM {
-	for _, name := range t.names("sys/class/tpm") {
-		tpm := &api.TPM{Version: "1.2", Path: "/dev/" + name}
-		if t.text("sys/class/tpm/"+name+"/tpm_version_major") == "2" {
-			tpm.Version = "2.0"
-		}
-		return tpm
+	names := t.names("sys/class/tpm")
+	if len(names) == 0 {
+		return nil
 	}
-	return nil
+	tpm := &api.TPM{Version: "1.2", Path: "/dev/" + names[0]}
+	if t.text("sys/class/tpm/"+names[0]+"/tpm_version_major") == "2" {
+		tpm.Version = "2.0"
+	}
+	return tpm
 }
 
 func (t tree) clocks() []api.Clock {

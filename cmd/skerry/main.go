@@ -15,6 +15,7 @@ import (
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/cmd/skerry/client"
 	"skerry.dev/skerry/cmd/skerry/fleet"
+	"skerry.dev/skerry/cmd/skerry/image"
 	"skerry.dev/skerry/cmd/skerry/up"
 )
 
@@ -22,7 +23,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := command().ExecuteContext(ctx)
-	if err != nil && !(errors.Is(err, context.Canceled) && ctx.Err() != nil) {
+	interrupted := errors.Is(err, context.Canceled) && ctx.Err() != nil
+	if err != nil && !interrupted {
 		fmt.Fprintln(os.Stderr, "skerry:", err)
 		stop()
 		os.Exit(1)
@@ -41,7 +43,9 @@ workloads, and this program for what they have no words for.`,
 	}
 	var o client.Options
 	connect := func() (*client.Client, error) { return client.New(o) }
+	cluster := func() (image.Cluster, error) { return client.New(o) }
 	for _, cmd := range []*cobra.Command{
+		image.NewCommand(cluster),
 		fleet.NewTokenCommand(connect), fleet.NewHardwareCommand(connect), fleet.NewRebalanceCommand(connect),
 	} {
 		o.AddFlags(cmd.PersistentFlags())

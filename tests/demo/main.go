@@ -61,9 +61,7 @@ type demo struct {
 	cluster *cluster.Cluster
 	began   time.Time
 	number  int
-	scratch string
 	results []figure
-	web     *watcher // asks the Service all the time during the rollouts
 }
 
 type figure struct{ name, value string }

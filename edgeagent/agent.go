@@ -215,6 +215,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.restoreServices(ctx)
 	g.Go(func() error { return a.loop.run(ctx) })
 	g.Go(func() error { return a.loop.followExits(ctx) })
+	g.Go(func() error { return a.loop.fence(ctx, a.uplink.Contact) })
 	g.Go(func() error { return a.uplink.Run(ctx) })
 	g.Go(func() error { return a.self.run(ctx) })
 	g.Go(func() error { return a.parts.Watch(ctx, a.log, a.self.changed) })

@@ -33,6 +33,7 @@ type fakeKeeper struct {
 	calls      []string
 	stubborn   map[string]bool // containers, by name, that ignore SIGTERM
 	startError map[string]error
+	deadlines  map[string]time.Duration
 	instant    map[string]bool // containers, by name, that end with code 0 as soon as they start
 	exec       func(id string, args []string) keeper.ExecResult
 }
@@ -40,7 +41,7 @@ type fakeKeeper struct {
 func newFakeKeeper() *fakeKeeper {
 	return &fakeKeeper{
 		containers: map[string]*keeper.Container{}, specs: map[string]keeper.Spec{}, more: make(chan struct{}),
-		stubborn: map[string]bool{}, startError: map[string]error{}, instant: map[string]bool{},
+		stubborn: map[string]bool{}, startError: map[string]error{}, instant: map[string]bool{}, deadlines: map[string]time.Duration{},
 		exec: func(string, []string) keeper.ExecResult { return keeper.ExecResult{} },
 	}
 }
@@ -173,6 +174,16 @@ func (k *fakeKeeper) Exits(ctx context.Context, from uint64, f func(keeper.Exit)
 			return ctx.Err()
 		}
 	}
+}
+
+func (k *fakeKeeper) Deadline(_ context.Context, id string, at time.Duration) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.begin(""); err != nil {
+		return err
+	}
+	k.deadlines[id] = at
+	return nil
 }
 
 // ExecStream runs "echo": what comes in on standard input goes out in upper case; the exit code is 7.

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/edgeagent/checkpoint"
 	"skerry.dev/skerry/edgeagent/containerspec"
@@ -37,7 +39,9 @@ type loop struct {
 	keeperLost  atomic.Bool
 	// current has capacity 1: the coordinator has confirmed the set held, once is enough.
 	current chan struct{}
-	gone    chan *worker // those that ended; capacity is for many pods of one deletion
+	// fenceNow has capacity 1: the desired state has changed, which may have made pods that need fencing.
+	fenceNow chan struct{}
+	gone     chan *worker // those that ended; capacity is for many pods of one deletion
 
 	// --- owned by run's goroutine:
 
@@ -49,7 +53,6 @@ type loop struct {
 	running  sync.WaitGroup
 	started  bool // past the wait for the first manifest
 	up       bool
-	downAt   time.Duration // boot time; meaningful while not up
 
 	mu    sync.Mutex // guards byUID, the copy of workers for other goroutines
 	byUID map[string]*worker
@@ -62,8 +65,9 @@ func newLoop(n *node, store Store, held uplink.Desired, memories map[string]chec
 		requests: make(chan func(context.Context)), gone: make(chan *worker, 64), linkChanged: make(chan struct{}, 1), current: make(chan struct{}, 1),
 		desired: held, memories: memories, found: map[string][]keeper.Container{},
 		workers: map[string]*worker{}, ended: map[string]bool{}, byUID: map[string]*worker{},
-		downAt: c.lost(sinceBoot()), ready: make(chan struct{}),
+		ready: make(chan struct{}), fenceNow: make(chan struct{}, 1),
 	}
+	n.contact.Store(int64(c.lost(sinceBoot())))
 	l.keeperLost.Store(true) // until it has answered
 	return l
 }
@@ -223,6 +227,10 @@ func (l *loop) setDesired(ctx context.Context, d uplink.Desired) error {
 		l.log.Info("desired state", "revision", d.Manifest.Revision, "epoch", d.Epoch, "pods", len(d.Pods))
 		l.started = true
 		l.apply(ctx)
+		select {
+		case l.fenceNow <- struct{}{}:
+		default: // said before
+		}
 		return nil
 	})
 }
@@ -369,12 +377,22 @@ func (l *loop) takeLink() {
 		return
 	}
 	l.up = up
-	if !up {
-		l.downAt = now
+	if up || !l.fenced() {
+		l.node.contact.Store(int64(now)) // otherwise the last proof of contact counts
 	}
-	if err := l.contact.note(up, l.downAt); err != nil {
+	if err := l.contact.note(up, time.Duration(l.node.contact.Load())); err != nil {
 		l.log.Warn("contact not noted", "err", err)
 	}
+}
+
+// fenced says whether contact is being proven all the time.
+func (l *loop) fenced() bool {
+	for _, want := range l.desired.Pods {
+		if _, ok := stopAfter(want.Pod); ok {
+			return true
+		}
+	}
+	return false
 }
 
 // count is how many pods run.
@@ -401,12 +419,12 @@ func (l *loop) healthy() error {
 var errKeeperLost = errors.New("the keeper does not answer")
 
 // holdPods stops the pods that may not run for that long without contact, lets those run whose contact is back, and
-// returns when to look again; zero for never.
+// returns when to look again; zero for never. A pod is stopped early enough to end by itself before its time is over.
 func (l *loop) holdPods(ctx context.Context) time.Duration {
 	var next time.Duration
-	silent := sinceBoot() - l.downAt
+	silent := sinceBoot() - time.Duration(l.node.contact.Load())
 	for uid, want := range l.desired.Pods {
-		limit, ok := stopAfter(want.Pod.Annotations)
+		limit, ok := stopAfter(want.Pod)
 		w := l.workers[uid]
 		if !ok || w == nil {
 			continue
@@ -414,22 +432,21 @@ func (l *loop) holdPods(ctx context.Context) time.Duration {
 		why := ""
 		switch {
 		case l.up:
-		case silent >= limit:
+		case silent >= limit-inTime(want.Pod, limit):
 			why = fmt.Sprintf("no contact with the coordinator for longer than %s=%s", api.AnnotationStopAfter, limit)
-		case next == 0 || limit-silent < next:
-			next = limit - silent
+		case next == 0 || limit-inTime(want.Pod, limit)-silent < next:
+			next = limit - inTime(want.Pod, limit) - silent
 		}
 		w.do(ctx, func() { w.pause(why) })
 	}
 	return next
 }
 
-// stopAfter reads the annotation. One that cannot be read is taken for absent: the API refuses such.
-func stopAfter(annotations map[string]string) (time.Duration, bool) {
-	text := annotations[api.AnnotationStopAfter]
-	if text == "" {
-		return 0, false
+// inTime is how long before its time is over a pod must be told to stop: its grace period, at most half of its time.
+func inTime(p *corev1.Pod, limit time.Duration) time.Duration {
+	grace := int64(corev1.DefaultTerminationGracePeriodSeconds)
+	if g := p.Spec.TerminationGracePeriodSeconds; g != nil {
+		grace = *g
 	}
-	d, err := time.ParseDuration(text)
-	return d, err == nil && d >= 0
+	return min(time.Duration(grace)*time.Second, limit/2)
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,6 +40,7 @@ type world struct {
 	reports   *fakeReports
 	curve     nkeys.KeyPair
 	revision  uint64
+	proofs    atomic.Int64 // of contact
 
 	loop *loop
 	stop context.CancelFunc
@@ -84,9 +86,10 @@ func (w *world) boot() {
 	n.now.Store(&facts{HostIPs: []string{"10.41.0.11"}, MemoryBytes: 1 << 30})
 	w.loop = newLoop(n, store, held, state.Memories, newContact(w.dir))
 	ctx, cancel := context.WithCancel(w.t.Context())
-	w.stop, w.done = cancel, make(chan error, 2)
+	w.stop, w.done = cancel, make(chan error, 3)
 	go func() { w.done <- w.loop.run(ctx) }()
 	go func() { w.done <- w.loop.followExits(ctx) }()
+	go func() { w.done <- w.loop.fence(ctx, func(context.Context) error { w.proofs.Add(1); return nil }) }()
 	synctest.Wait()
 }
 
@@ -96,7 +99,7 @@ func (w *world) kill() {
 		return
 	}
 	w.stop()
-	for range 2 {
+	for range 3 {
 		if err := <-w.done; !errors.Is(err, context.Canceled) {
 			w.t.Errorf("agent ended with %v", err)
 		}
@@ -472,14 +475,24 @@ func TestStopAfter(t *testing.T) {
 		w.boot()
 		w.loop.setLink(true)
 		w.desire(p)
+		w.settle(time.Minute)
+		if n := w.proofs.Load(); n < 2 || n > 5 {
+			t.Errorf("contact proven %d times in a minute", n)
+		}
+		if left := w.keeper.deadlines["u1-app-0"] - sinceBoot(); left < 59*time.Minute || left > time.Hour {
+			t.Errorf("the keeper kills the container in %s, want an hour from the last contact", left)
+		}
 		w.loop.setLink(false)
-		w.settle(time.Second)
+		w.settle(time.Hour)
+		proofs := w.proofs.Load()
 		w.check("running while the time is not over", w.keeper.running(), []string{"u1-app-0"})
 		// The clock of the boot does not run in virtual time: move what it is compared with.
-		must(t, w.loop.ask(t.Context(), func(context.Context) error { w.loop.downAt -= time.Hour; return nil }))
+		w.loop.node.contact.Add(-int64(time.Hour))
+		must(t, w.loop.ask(t.Context(), func(context.Context) error { return nil }))
 		w.settle(time.Second)
 		w.check("stopped", w.keeper.running(), []string(nil))
 		w.check("status", w.phase("u1"), "Running Paused 0")
+		w.check("proofs while cut off", w.proofs.Load(), proofs)
 		w.loop.setLink(true)
 		w.settle(time.Second)
 		w.check("back", w.phase("u1"), "Running ready 1")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"syscall"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -27,6 +28,8 @@ type Keeper interface {
 	List(ctx context.Context) ([]keeper.Container, error)
 	Exec(ctx context.Context, id string, spec keeper.ExecSpec) (keeper.ExecResult, error)
 	Exits(ctx context.Context, fromSeq uint64, f func(keeper.Exit) error) error
+	// Deadline has the keeper kill the container at that boot time, unless it is moved on before.
+	Deadline(ctx context.Context, id string, at time.Duration) error
 	// ExecStream starts a process on the given streams; terminal is its pseudo-terminal if the spec asked for one.
 	ExecStream(ctx context.Context, id string, spec keeper.ExecSpec, streams keeper.Streams) (s Session, terminal *os.File, err error)
 }

@@ -29,7 +29,10 @@ type node struct {
 	cgroups   string        // group below which pods' groups are
 	pids      int64
 
-	now    atomic.Pointer[facts]
+	now atomic.Pointer[facts]
+	// contact is the boot time, in nanoseconds, when there was contact with the coordinator last.
+	contact atomic.Int64
+
 	table  atomic.Pointer[messaging.ServiceTable]
 	pulls  gate // image pulls at once
 	setup  gate // sandboxes and starts at once

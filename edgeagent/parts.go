@@ -194,6 +194,11 @@ func (k *lateKeeper) Exits(ctx context.Context, fromSeq uint64, f func(keeper.Ex
 	return k.with(ctx, func(c *keeper.Client) error { return c.Exits(ctx, fromSeq, f) })
 }
 
+// Deadline implements Keeper.
+func (k *lateKeeper) Deadline(ctx context.Context, id string, at time.Duration) error {
+	return k.with(ctx, func(c *keeper.Client) error { return c.Deadline(ctx, id, at) })
+}
+
 // ExecStream implements Keeper.
 func (k *lateKeeper) ExecStream(ctx context.Context, id string, spec keeper.ExecSpec, streams keeper.Streams) (s Session, terminal *os.File, err error) {
 	err = k.with(ctx, func(c *keeper.Client) error {

@@ -229,6 +229,9 @@ func (j *job) startAs(ctx context.Context, id string) (time.Time, error) {
 		}
 		return time.Time{}, err
 	}
+	if err := j.deadline(ctx, id); err != nil {
+		return time.Time{}, err // the instance has not started: the next try makes it again
+	}
 	started := time.Now()
 	err = j.node.keeper.Start(ctx, id)
 	switch {

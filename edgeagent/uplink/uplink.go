@@ -180,6 +180,18 @@ func (u *Uplink) Up() bool {
 	return u.up
 }
 
+// Contact makes a round trip to the server; nil proves that there was contact while it ran.
+func (u *Uplink) Contact(ctx context.Context) error {
+	nc, err := u.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	if !u.Up() {
+		return nats.ErrDisconnected
+	}
+	return nc.FlushWithContext(ctx)
+}
+
 func (u *Uplink) setUp(up bool) {
 	u.mu.Lock()
 	changed := u.up != up

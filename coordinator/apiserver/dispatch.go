@@ -15,20 +15,20 @@ import (
 // serveResource answers a request for a resource and leaves a line about each write.
 func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, t target, user authn.User) {
 	c := &call{target: t, verb: verbOf(r, t), user: user, query: r.URL.Query(), w: w, r: r}
-	if err := s.handle(c); err != nil {
+	if err := s.handle(r.Context(), c); err != nil {
 		c.code = s.writeError(w, r, err)
 	}
 	s.audit(c)
 }
 
-func (s *Server) handle(c *call) error {
+func (s *Server) handle(ctx context.Context, c *call) error {
 	if err := s.authorize(c.attributes()); err != nil {
 		return err
 	}
 	if err := c.resolve(); err != nil {
 		return err
 	}
-	if err := s.synced(c.r.Context()); err != nil {
+	if err := s.synced(ctx); err != nil {
 		return err
 	}
 	run := s.route(c)

@@ -49,7 +49,7 @@ func (u *Uplink) follow(ctx context.Context, nc *nats.Conn) error {
 		case <-u.connected:
 			u.setUp(false)
 		case <-u.resync:
-		case <-retry.C():
+		case <-retry.due():
 		case a := <-u.heard:
 			if err := t.take(ctx, a); err != nil {
 				u.log.Warn("desired state not taken", "part", a.Part, "revision", a.Revision, "err", err)

@@ -93,7 +93,7 @@ func (u *Uplink) drain(ctx context.Context, nc *nats.Conn) error {
 				slow.Reset(syncAfter)
 				armed = true
 			}
-		case <-again.C():
+		case <-again.due():
 			d.paused = false
 		case e := <-d.ended:
 			d.end(e, again)

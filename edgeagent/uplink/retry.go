@@ -14,7 +14,8 @@ func newRetry() *retry {
 	return r
 }
 
-func (r *retry) C() <-chan time.Time { return r.timer.C }
+// due receives when it is time to try again.
+func (r *retry) due() <-chan time.Time { return r.timer.C }
 
 // later arms the timer.
 func (r *retry) later() {

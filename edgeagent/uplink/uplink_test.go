@@ -65,8 +65,10 @@ func (n *fakeNode) Link(up bool) {
 }
 
 func (n *fakeNode) Serve(_ context.Context, _ messaging.OpenRequest, conn net.Conn) { _ = conn.Close() }
-func (n *fakeNode) Check(context.Context, messaging.OpenRequest) error              { return errors.New("not here") }
-func (n *fakeNode) Load(context.Context) messaging.Load                             { return messaging.Load{Pods: 7} }
+
+func (n *fakeNode) Check(context.Context, messaging.OpenRequest) error { return errors.New("not here") }
+
+func (n *fakeNode) Load(context.Context) messaging.Load { return messaging.Load{Pods: 7} }
 
 // last is the newest set: its generation and how many pods it has.
 func (n *fakeNode) last() string {

@@ -27,8 +27,14 @@ func TestRoundTrip(t *testing.T) {
 		channel byte
 		payload string
 	}{
-		{Stdout, "hello"}, {Stderr, string(long[:MaxPayload])}, {Stderr, "xxxxxxxxxx"}, {Stdin, ""}, {Close, "\x00"},
-		{Resize, `{"Width":80,"Height":24}`}, {Status, `{"code":3}`}, {Stdout, "io"},
+		{Stdout, "hello"},
+		{Stderr, string(long[:MaxPayload])},
+		{Stderr, "xxxxxxxxxx"},
+		{Stdin, ""},
+		{Close, "\x00"},
+		{Resize, `{"Width":80,"Height":24}`},
+		{Status, `{"code":3}`},
+		{Stdout, "io"},
 	} {
 		channel, payload, err := r.Next()
 		if err != nil || channel != want.channel || string(payload) != want.payload {

@@ -58,7 +58,7 @@ FUZZTIME ?= 20s
 fuzz: ## every fuzz target for FUZZTIME each
 	@tests/fuzz $(FUZZTIME)
 
-bench: deps build ## measure beside the peers and rewrite docs/benchmarks.md
+bench: deps build $(TOOLS)/kube-apiserver ## measure beside the peers and rewrite docs/benchmarks.md
 	go run ./tests/bench -write docs/benchmarks.md
 
 lint: ## golangci-lint, pinned in tests/tools/lint
@@ -70,8 +70,8 @@ check: lint test ## what a change must pass
 generate: ## rewrite generated code
 	go generate ./...
 
-$(TOOLS)/kubectl: tests/tools/kubectl/go.mod
-	go -C tests/tools/kubectl build -trimpath -o $(ROOT)/$@ -ldflags "-s -w -X $(KUBEVER).gitVersion=v$(K8S) -X $(KUBEVER).gitMajor=1 -X $(KUBEVER).gitMinor=37 -X $(KUBEVER).gitTreeState=clean -X $(KUBEVER).gitCommit=none -X $(KUBEVER).buildDate=1970-01-01T00:00:00Z" k8s.io/kubernetes/cmd/kubectl
+$(TOOLS)/kubectl $(TOOLS)/kube-apiserver: tests/tools/kubernetes/go.mod
+	go -C tests/tools/kubernetes build -trimpath -o $(ROOT)/$@ -ldflags "-s -w -X $(KUBEVER).gitVersion=v$(K8S) -X $(KUBEVER).gitMajor=1 -X $(KUBEVER).gitMinor=37 -X $(KUBEVER).gitTreeState=clean -X $(KUBEVER).gitCommit=none -X $(KUBEVER).buildDate=1970-01-01T00:00:00Z" k8s.io/kubernetes/cmd/$(@F)
 
 $(TOOLS)/nats: tests/tools/nats/go.mod
 	go -C tests/tools/nats build -trimpath -ldflags '-s -w' -o $(ROOT)/$@ github.com/nats-io/natscli/nats

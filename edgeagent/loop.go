@@ -3,19 +3,12 @@ package edgeagent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
-	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/edgeagent/checkpoint"
-	"skerry.dev/skerry/edgeagent/containerspec"
 	"skerry.dev/skerry/edgeagent/keeper"
 	"skerry.dev/skerry/edgeagent/uplink"
 	"skerry.dev/skerry/messaging"
@@ -143,76 +136,6 @@ func (l *loop) start(ctx context.Context) {
 	l.apply(ctx)
 }
 
-// takeStock waits for the keeper and learns what runs. Without its word nothing is started or stopped.
-func (l *loop) takeStock(ctx context.Context) error {
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		list, err := l.node.keeper.List(ctx)
-		if err == nil {
-			l.sort(list)
-			l.sweep(ctx, list)
-			l.keeperLost.Store(false)
-			close(l.ready)
-			return nil
-		}
-		l.log.Warn("keeper not reached, will retry", "err", err)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-	}
-}
-
-// sweep removes the root file systems of instances that the keeper does not have: an agent died before it asked for them.
-func (l *loop) sweep(ctx context.Context, list []keeper.Container) {
-	ids, err := l.node.images.Mounted()
-	if err != nil {
-		l.log.Warn("root file systems not listed", "err", err)
-	}
-	for _, id := range ids {
-		if slices.ContainsFunc(list, func(c keeper.Container) bool { return c.ID == id }) {
-			continue
-		}
-		if err := l.node.images.Unmount(ctx, id); err != nil {
-			l.log.Warn("root file system not removed", "id", id, "err", err)
-		}
-	}
-}
-
-// imagesInUse are the images of all pods on the node.
-func (l *loop) imagesInUse(ctx context.Context) (map[string]bool, error) {
-	used := map[string]bool{}
-	for _, w := range l.all() {
-		w.call(ctx, func() {
-			for _, i := range w.images {
-				used[i.ID] = true
-			}
-			for _, c := range w.obs.Containers {
-				used[c.ImageID] = true
-			}
-		})
-	}
-	return used, ctx.Err()
-}
-
-// all returns the workers, for goroutines other than the loop's.
-func (l *loop) all() []*worker {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Collect(maps.Values(l.byUID))
-}
-
-func (l *loop) sort(list []keeper.Container) {
-	for _, c := range list {
-		uid := c.Labels[containerspec.LabelUID]
-		if uid == "" {
-			l.log.Warn("container without a pod left alone", "id", c.ID)
-			continue
-		}
-		l.found[uid] = append(l.found[uid], c)
-	}
-}
-
 // setDesired checkpoints a new complete set, then acts on it.
 func (l *loop) setDesired(ctx context.Context, d uplink.Desired) error {
 	return l.ask(ctx, func(ctx context.Context) error {
@@ -272,10 +195,6 @@ func (l *loop) applyPod(ctx context.Context, uid string, want uplink.Pod) {
 	}
 }
 
-func anyRunning(list []keeper.Container) bool {
-	return slices.ContainsFunc(list, func(c keeper.Container) bool { return c.State == keeper.Running })
-}
-
 func (l *loop) launch(ctx context.Context, uid string, want uplink.Pod) {
 	w := newWorker(ctx, l.node, want, inheritance{memory: l.memories[uid], containers: l.found[uid]})
 	delete(l.found, uid)
@@ -292,36 +211,6 @@ func (l *loop) launch(ctx context.Context, uid string, want uplink.Pod) {
 		case <-ctx.Done():
 		}
 	})
-}
-
-// removeOrphans takes off the node what belongs to no wanted pod: containers, volumes and sandboxes that a manifest which
-// came later than they did does not name.
-func (l *loop) removeOrphans(ctx context.Context) {
-	for uid, containers := range l.found {
-		l.log.Info("pod is no longer wanted", "uid", uid, "containers", len(containers))
-		l.launchOrphan(ctx, orphan(uid, containers))
-	}
-	volumes, err1 := l.node.volumes.Pods()
-	sandboxes, err2 := l.node.sandboxes.List()
-	if err := errors.Join(err1, err2); err != nil {
-		l.log.Warn("left-overs of pods not listed", "err", err)
-	}
-	for uid := range l.memories {
-		volumes = append(volumes, uid)
-	}
-	for _, uid := range append(volumes, sandboxes...) {
-		_, wanted := l.desired.Pods[uid]
-		if l.workers[uid] == nil && !wanted {
-			l.launchOrphan(ctx, orphan(uid, nil))
-		}
-	}
-}
-
-func (l *loop) launchOrphan(ctx context.Context, p uplink.Pod) {
-	uid := string(p.Pod.UID)
-	l.launch(ctx, uid, p)
-	w := l.workers[uid]
-	w.do(ctx, func() { w.stop(time.Now()) })
 }
 
 // forget drops a pod of which nothing is left. One that was forgotten before, and maybe begun anew, is left alone.
@@ -345,108 +234,4 @@ func (l *loop) forget(w *worker) {
 			delete(l.ended, old)
 		}
 	}
-}
-
-// worker returns the worker of a pod, for goroutines other than the loop's.
-func (l *loop) worker(uid string) *worker {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.byUID[uid]
-}
-
-// setLink tells of a change of the link. It does not wait for the loop, which may be waiting for the uplink.
-func (l *loop) setLink(up bool) {
-	l.linked.Store(up)
-	select {
-	case l.linkChanged <- struct{}{}:
-	default: // a change that waits already will see this one
-	}
-}
-
-// setCurrent tells that the set held is the coordinator's newest: there is nothing to wait for.
-func (l *loop) setCurrent() {
-	select {
-	case l.current <- struct{}{}:
-	default: // said before
-	}
-}
-
-func (l *loop) takeLink() {
-	up, now := l.linked.Load(), sinceBoot()
-	if l.up == up {
-		return
-	}
-	l.up = up
-	if up || !l.fenced() {
-		l.node.contact.Store(int64(now)) // otherwise the last proof of contact counts
-	}
-	if err := l.contact.note(up, time.Duration(l.node.contact.Load())); err != nil {
-		l.log.Warn("contact not noted", "err", err)
-	}
-}
-
-// fenced says whether contact is being proven all the time.
-func (l *loop) fenced() bool {
-	for _, want := range l.desired.Pods {
-		if _, ok := stopAfter(want.Pod); ok {
-			return true
-		}
-	}
-	return false
-}
-
-// count is how many pods run.
-func (l *loop) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := 0
-	for _, w := range l.byUID {
-		if w.active.Load() {
-			n++
-		}
-	}
-	return n
-}
-
-// healthy says why the node cannot run pods; nil when it can.
-func (l *loop) healthy() error {
-	if l.keeperLost.Load() {
-		return errKeeperLost
-	}
-	return nil
-}
-
-var errKeeperLost = errors.New("the keeper does not answer")
-
-// holdPods stops the pods that may not run for that long without contact, lets those run whose contact is back, and
-// returns when to look again; zero for never. A pod is stopped early enough to end by itself before its time is over.
-func (l *loop) holdPods(ctx context.Context) time.Duration {
-	var next time.Duration
-	silent := sinceBoot() - time.Duration(l.node.contact.Load())
-	for uid, want := range l.desired.Pods {
-		limit, ok := stopAfter(want.Pod)
-		w := l.workers[uid]
-		if !ok || w == nil {
-			continue
-		}
-		why := ""
-		switch {
-		case l.up:
-		case silent >= limit-inTime(want.Pod, limit):
-			why = fmt.Sprintf("no contact with the coordinator for longer than %s=%s", api.AnnotationStopAfter, limit)
-		case next == 0 || limit-inTime(want.Pod, limit)-silent < next:
-			next = limit - inTime(want.Pod, limit) - silent
-		}
-		w.do(ctx, func() { w.pause(why) })
-	}
-	return next
-}
-
-// inTime is how long before its time is over a pod must be told to stop: its grace period, at most half of its time.
-func inTime(p *corev1.Pod, limit time.Duration) time.Duration {
-	grace := int64(corev1.DefaultTerminationGracePeriodSeconds)
-	if g := p.Spec.TerminationGracePeriodSeconds; g != nil {
-		grace = *g
-	}
-	return min(time.Duration(grace)*time.Second, limit/2)
 }

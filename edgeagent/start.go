@@ -1,0 +1,191 @@
+package edgeagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"skerry.dev/skerry/edgeagent/containerspec"
+	"skerry.dev/skerry/edgeagent/keeper"
+	"skerry.dev/skerry/edgeagent/pod"
+	"skerry.dev/skerry/edgeagent/volume"
+)
+
+func (j *job) pull(ctx context.Context) pod.Result {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // ends with the pull
+		select {
+		case <-j.leaving:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	secrets, err := j.pullSecrets()
+	if err != nil {
+		return pod.Result{Err: err}
+	}
+	if !j.node.pulls.enter(ctx.Done()) {
+		return pod.Result{Err: ctx.Err()}
+	}
+	defer j.node.pulls.leave()
+	policy := j.container.ImagePullPolicy
+	image, err := j.node.images.Pull(ctx, j.container.Image, policy, secrets)
+	j.image = image
+	return pod.Result{Err: err, ImageID: image.ID}
+}
+
+// pullSecrets opens the pod's pull secrets. As in the kubelet, a missing one is no error yet.
+func (j *job) pullSecrets() ([][]byte, error) {
+	var out [][]byte
+	optional := true
+	for _, ref := range j.want.Pod.Spec.ImagePullSecrets {
+		data, err := j.refs.Secret(ref.Name, &optional)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range []string{corev1.DockerConfigJsonKey, corev1.DockerConfigKey} {
+			if data[key] != nil {
+				out = append(out, data[key])
+			}
+		}
+	}
+	return out, nil
+}
+
+// start makes and starts an instance. Repeating it after it was cut off at any point gives one running instance.
+func (j *job) start(ctx context.Context) pod.Result {
+	id := containerspec.ID(j.worker.uid, j.container.Name, j.action.Attempt)
+	if err := keeper.ValidateID(id); err != nil {
+		return pod.Result{Err: &pod.Failure{Reason: "CreateContainerConfigError", Err: err}}
+	}
+	started, err := j.launch(ctx, id)
+	if err == nil {
+		err = j.postStart(ctx, id)
+	}
+	return pod.Result{ID: id, Started: started, ImageID: j.image.ID, Err: err}
+}
+
+// launch is start without the hook, which may take its time and must not keep others from starting.
+func (j *job) launch(ctx context.Context, id string) (time.Time, error) {
+	if !j.node.setup.enter(ctx.Done()) {
+		return time.Time{}, ctx.Err()
+	}
+	defer j.node.setup.leave()
+	return j.startAs(ctx, id)
+}
+
+func (j *job) startAs(ctx context.Context, id string) (time.Time, error) {
+	rootfs, err := j.node.images.Mount(ctx, id, j.image.ID)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("mount image: %w", err)
+	}
+	spec, err := j.spec(rootfs)
+	if err == nil {
+		err = j.create(ctx, spec)
+	}
+	if err != nil {
+		err = errors.Join(err, j.node.images.Unmount(context.WithoutCancel(ctx), id))
+		if errors.Is(err, keeper.ErrNoCommand) {
+			err = &pod.Failure{Reason: "StartError", Started: true, Err: err}
+		}
+		return time.Time{}, err
+	}
+	if err := j.deadline(ctx, id); err != nil {
+		return time.Time{}, err // the instance has not started: the next try makes it again
+	}
+	started := time.Now()
+	err = j.node.keeper.Start(ctx, id)
+	switch {
+	case err == nil:
+		return started, nil
+	case errors.Is(err, keeper.ErrUnavailable) || ctx.Err() != nil:
+		return time.Time{}, err // it may run: the next try finds out
+	default:
+		return time.Time{}, &pod.Failure{Reason: "StartError", Started: true, Err: err}
+	}
+}
+
+// create makes the instance, or finds the one that an earlier try has made. One that has ended is made again.
+func (j *job) create(ctx context.Context, spec keeper.Spec) error {
+	err := j.node.keeper.Create(ctx, spec)
+	if !errors.Is(err, keeper.ErrExists) {
+		return err
+	}
+	list, err := j.node.keeper.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		if c.ID == spec.ID && c.State == keeper.Running {
+			return nil
+		}
+	}
+	if err := j.node.keeper.Delete(ctx, spec.ID); err != nil {
+		return err
+	}
+	return j.node.keeper.Create(ctx, spec)
+}
+
+// spec gathers everything that the keeper needs. What is the pod's fault is CreateContainerConfigError.
+func (j *job) spec(rootfs string) (keeper.Spec, error) {
+	config := func(err error) error { return &pod.Failure{Reason: "CreateContainerConfigError", Err: err} }
+	env, err := j.refs.Env(j.container)
+	if err != nil {
+		return keeper.Spec{}, config(err)
+	}
+	user, err := containerspec.LookUpUser(j.want.Pod, j.container, j.image.User, rootfs)
+	if err != nil {
+		return keeper.Spec{}, config(err)
+	}
+	mounts, err := j.mounts(env)
+	if err != nil {
+		return keeper.Spec{}, config(err)
+	}
+	if err := j.node.logs.Prepare(j.worker.uid, j.container.Name, j.action.Attempt); err != nil {
+		return keeper.Spec{}, err
+	}
+	spec, err := containerspec.Build(containerspec.Input{
+		Pod: j.want.Pod, Container: j.container, Attempt: j.action.Attempt, Image: j.image, Env: env, User: user,
+		Rootfs: rootfs, Namespaces: j.namespaces(), Mounts: mounts,
+		LogPath:    j.node.logs.Path(j.worker.uid, j.container.Name, j.action.Attempt),
+		CgroupRoot: j.node.cgroups, MemoryBytes: j.node.facts().MemoryBytes, PidsLimit: j.node.pids,
+	})
+	if err != nil {
+		return keeper.Spec{}, config(err)
+	}
+	return spec, nil
+}
+
+func (j *job) mounts(env []string) ([]volume.Attachment, error) {
+	etc, err := j.node.volumes.Etc(j.want.Pod, j.ips)
+	if err != nil {
+		return nil, err
+	}
+	last, err := j.node.volumes.Termination(j.want.Pod, j.container, j.action.Attempt)
+	if err != nil {
+		return nil, err
+	}
+	own, err := j.node.volumes.Attach(j.want.Pod, j.container, env)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(etc, last), own...), nil
+}
+
+func (j *job) namespaces() keeper.Namespaces {
+	orHost := func(path string) string {
+		if path == "" {
+			return keeper.Host
+		}
+		return path
+	}
+	ns := keeper.Namespaces{Net: orHost(j.sandbox.NetNS), IPC: orHost(j.sandbox.IPCNS), UTS: orHost(j.sandbox.UTSNS)}
+	if j.want.Pod.Spec.HostPID {
+		ns.PID = keeper.Host
+	}
+	return ns
+}

@@ -142,7 +142,7 @@ func (s *Store) transfer(ctx context.Context, src *source, p *part, report func(
 	if err != nil {
 		return orCause(ctx, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // what matters came through Read
+	defer resp.Body.Close() // what matters came through Read
 	if err := p.accept(resp); err != nil {
 		return err
 	}

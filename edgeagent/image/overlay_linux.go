@@ -70,7 +70,7 @@ func mountOld(o overlay) error {
 		if err != nil {
 			return fmt.Errorf("open layer %s: %w", dir, err)
 		}
-		defer unix.Close(fd) //nolint:errcheck // only a path
+		defer unix.Close(fd) // only a path
 		names[i] = fmt.Sprintf("/proc/self/fd/%d", fd)
 	}
 	data := "lowerdir=" + strings.Join(names, ":") + ",upperdir=" + escape(o.upper) + ",workdir=" + escape(o.work)

@@ -3,6 +3,7 @@ package image
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -118,16 +119,14 @@ func (s *stack) add(need map[string]parent, name string, p parent) {
 		}
 		chain[dir] = up
 	}
-	for n, p := range chain {
-		need[n] = p
-	}
+	maps.Copy(need, chain)
 }
 
 // hidden says whether the topmost layer that has the folder only implies it.
 func (s *stack) hidden(name string) bool {
-	for i := len(s.layers) - 1; i >= 0; i-- {
-		if _, err := s.stat(i, name); err == nil {
-			return s.layers[i].implied[name]
+	for _, l := range slices.Backward(s.layers) {
+		if _, err := l.stat(name); err == nil {
+			return l.implied[name]
 		}
 	}
 	return false
@@ -136,8 +135,8 @@ func (s *stack) hidden(name string) bool {
 // right finds what a folder should be like: as the topmost layer that describes it says. When none does, or something
 // else took its place, described is false; a folder that is implied everywhere still has a name then.
 func (s *stack) right(name string) (p parent, described bool) {
-	for i := len(s.layers) - 1; i >= 0; i-- {
-		st, err := s.stat(i, name)
+	for _, l := range slices.Backward(s.layers) {
+		st, err := l.stat(name)
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
@@ -145,17 +144,17 @@ func (s *stack) right(name string) (p parent, described bool) {
 			return p, false
 		}
 		p = parent{name: name, mode: st.Mode & 0o7777, uid: int(st.Uid), gid: int(st.Gid)}
-		if !s.layers[i].implied[name] {
+		if !l.implied[name] {
 			return p, true
 		}
 	}
 	return p, false
 }
 
-// stat looks at name in one layer, following no link of it.
-func (s *stack) stat(i int, name string) (unix.Stat_t, error) {
+// stat looks at name in the layer, following no link of it.
+func (l stacked) stat(name string) (unix.Stat_t, error) {
 	var st unix.Stat_t
-	fd, err := unix.Openat2(s.layers[i].fd, name, &unix.OpenHow{
+	fd, err := unix.Openat2(l.fd, name, &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
 	})

@@ -37,6 +37,7 @@ func (s *Store) transport(host string) http.RoundTripper {
 // plain sends requests as http: the way below is secure already.
 type plain struct{ rt http.RoundTripper }
 
+// RoundTrip implements http.RoundTripper.
 func (p plain) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme == "https" {
 		req = req.Clone(req.Context())

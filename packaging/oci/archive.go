@@ -56,12 +56,12 @@ func plainTar(ctx context.Context, o BuildOptions) (*unlinked, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // only reading
+	defer f.Close() // only reading
 	r, err := decompress(contextReader{ctx, f})
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close() //nolint:errcheck // only reading
+	defer r.Close() // only reading
 	tmp, err := os.CreateTemp(o.Scratch, "skerry-tar-")
 	if err != nil {
 		return nil, err
@@ -76,6 +76,7 @@ func plainTar(ctx context.Context, o BuildOptions) (*unlinked, error) {
 // unlinked is a temporary file that goes away when it is closed.
 type unlinked struct{ *os.File }
 
+// Close implements io.Closer.
 func (u *unlinked) Close() error { return errors.Join(u.File.Close(), os.Remove(u.Name())) }
 
 // indexed is an entry of a tarball and where its content is.
@@ -174,6 +175,7 @@ func (s *source) addArchived(name string, e *indexed, links map[string]string, i
 
 type section struct{ *io.SectionReader }
 
+// Close implements io.Closer.
 func (section) Close() error { return nil }
 
 func xattrsOf(h *tar.Header) map[string]string {
@@ -275,6 +277,7 @@ func (s *source) ociArchive(ctx context.Context, f *unlinked, o BuildOptions) (v
 // folder is a temporary folder that goes away when it is closed.
 type folder string
 
+// Close implements io.Closer.
 func (f folder) Close() error { return os.RemoveAll(string(f)) }
 
 // extractFiles writes the regular files of a tarball below dir, through os.Root.
@@ -286,7 +289,7 @@ func extractFiles(ctx context.Context, f *unlinked, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close() //nolint:errcheck // a folder's descriptor
+	defer root.Close() // a folder's descriptor
 	tr := tar.NewReader(contextReader{ctx, f})
 	for {
 		h, err := tr.Next()

@@ -66,7 +66,7 @@ func digestOf(t testing.TB, img v1.Image) string {
 func rootOf(t testing.TB, img v1.Image) string {
 	t.Helper()
 	r := mutate.Extract(img)
-	defer r.Close() //nolint:errcheck // read to its end
+	defer r.Close() // read to its end
 	var out strings.Builder
 	for tr := tar.NewReader(r); ; {
 		h, err := tr.Next()
@@ -263,7 +263,9 @@ func TestBuildRefuses(t *testing.T) {
 func TestTarballOrderDoesNotMatter(t *testing.T) {
 	entries := []entry{
 		{name: "./", kind: tar.TypeDir, mode: 0o755},
-		{name: "./etc", kind: tar.TypeDir, mode: 0o750, uid: 5}, hardEntry("./a", "z"), {name: "z", kind: tar.TypeReg, mode: 0o4755, uid: 3, gid: 4, body: "x"},
+		{name: "./etc", kind: tar.TypeDir, mode: 0o750, uid: 5},
+		hardEntry("./a", "z"),
+		{name: "z", kind: tar.TypeReg, mode: 0o4755, uid: 3, gid: 4, body: "x"},
 		linkEntry("l", "z"), fileEntry("etc/old", "x"), fileEntry("etc/old", "new"),
 	}
 	build := func(data []byte) *Built {

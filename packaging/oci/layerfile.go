@@ -28,11 +28,22 @@ type fileLayer struct {
 	media  types.MediaType
 }
 
-func (l *fileLayer) Digest() (v1.Hash, error)             { return l.digest, nil }
-func (l *fileLayer) DiffID() (v1.Hash, error)             { return l.diffID, nil }
-func (l *fileLayer) Size() (int64, error)                 { return l.size, nil }
-func (l *fileLayer) MediaType() (types.MediaType, error)  { return l.media, nil }
-func (l *fileLayer) Compressed() (io.ReadCloser, error)   { return os.Open(l.path) }
+// Digest implements v1.Layer.
+func (l *fileLayer) Digest() (v1.Hash, error) { return l.digest, nil }
+
+// DiffID implements v1.Layer.
+func (l *fileLayer) DiffID() (v1.Hash, error) { return l.diffID, nil }
+
+// Size implements v1.Layer.
+func (l *fileLayer) Size() (int64, error) { return l.size, nil }
+
+// MediaType implements v1.Layer.
+func (l *fileLayer) MediaType() (types.MediaType, error) { return l.media, nil }
+
+// Compressed implements v1.Layer.
+func (l *fileLayer) Compressed() (io.ReadCloser, error) { return os.Open(l.path) }
+
+// Uncompressed implements v1.Layer.
 func (l *fileLayer) Uncompressed() (io.ReadCloser, error) { return uncompress(l.path) }
 
 func uncompress(name string) (io.ReadCloser, error) {
@@ -52,6 +63,7 @@ type bothClosers struct {
 	closers []io.Closer
 }
 
+// Close implements io.Closer.
 func (b *bothClosers) Close() error {
 	var errs []error
 	for _, c := range b.closers {

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -145,185 +145,6 @@ func (p *pusher) pushBlob(ctx context.Context, b *blob) error {
 	return nil
 }
 
-// upload is one blob on its way. It survives broken requests: location and offset say where it is.
-type upload struct {
-	p        *pusher
-	b        *blob
-	location *url.URL // nil before the upload has begun
-	offset   int64
-}
-
-// run repeats step until the blob is there, and gives up when steps bring nothing.
-func (u *upload) run(ctx context.Context) error {
-	vain := 0
-	for {
-		before := u.offset
-		done, err := u.step(ctx)
-		switch {
-		case done:
-			u.b.report(u.b.size)
-			return nil
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case err == nil || u.offset > before:
-			vain = 0
-		default:
-			vain++
-		}
-		if err == nil {
-			continue
-		}
-		if final(err) && !(u.location != nil && lost(err)) || vain >= maxVainTries {
-			return err
-		}
-		if u.p.o.Retried != nil {
-			u.p.o.Retried(err)
-		}
-		if err := u.p.pause(ctx, vain); err != nil {
-			return err
-		}
-		u.find(ctx)
-	}
-}
-
-// step does the next thing: look and begin, send a chunk, or finish.
-func (u *upload) step(ctx context.Context) (done bool, err error) {
-	if u.location == nil {
-		return u.begin(ctx)
-	}
-	if u.b.size-u.offset > u.p.o.Chunk {
-		return false, u.send(ctx, http.MethodPatch, u.p.o.Chunk)
-	}
-	err = u.send(ctx, http.MethodPut, u.b.size-u.offset)
-	return err == nil, err
-}
-
-// begin finds out whether the blob is there, or can be had from another repository, and else begins to upload it.
-func (u *upload) begin(ctx context.Context) (done bool, err error) {
-	resp, err := u.p.do(ctx, http.MethodHead, u.p.url("blobs", u.b.digest.String()), nil, nil)
-	if err != nil {
-		return false, err
-	}
-	if resp.StatusCode == http.StatusOK {
-		return true, nil
-	}
-	if resp.StatusCode != http.StatusNotFound {
-		return false, refusal(resp)
-	}
-	target := u.p.url("blobs", "uploads/")
-	target.RawQuery = url.Values{"mount": {u.b.digest.String()}}.Encode()
-	if resp, err = u.p.do(ctx, http.MethodPost, target, nil, nil); err != nil {
-		return false, err
-	}
-	switch resp.StatusCode {
-	case http.StatusCreated:
-		return true, nil
-	case http.StatusAccepted:
-		u.offset = 0
-		return false, u.move(resp)
-	}
-	return false, refusal(resp)
-}
-
-// move takes the place where the upload goes on from an answer.
-func (u *upload) move(resp *http.Response) error {
-	location, err := resp.Location()
-	if err != nil {
-		return fmt.Errorf("the registry does not say where to upload: %w", err)
-	}
-	u.location = location
-	return nil
-}
-
-// send sends the next n bytes; PUT finishes the upload with them.
-func (u *upload) send(ctx context.Context, method string, n int64) error {
-	body, err := u.b.from(u.offset)
-	if err != nil {
-		return err
-	}
-	defer body.Close() //nolint:errcheck // only reading
-	target, header := *u.location, http.Header{"Content-Type": {"application/octet-stream"}}
-	if method == http.MethodPut {
-		q := target.Query()
-		q.Set("digest", u.b.digest.String())
-		target.RawQuery = q.Encode()
-	}
-	if n > 0 {
-		header.Set("Content-Range", fmt.Sprintf("%d-%d", u.offset, u.offset+n-1))
-	}
-	resp, err := u.p.do(ctx, method, &target, &counting{r: io.LimitReader(body, n), n: n, at: u.offset, report: u.b.report}, header)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode == http.StatusCreated && method == http.MethodPut {
-		return nil
-	}
-	if resp.StatusCode != http.StatusAccepted || method == http.MethodPut {
-		return refusal(resp)
-	}
-	u.offset += n
-	return u.move(resp)
-}
-
-// find asks the registry how much arrived. When it does not know the upload any more, it is begun anew.
-func (u *upload) find(ctx context.Context) {
-	if u.location == nil {
-		return
-	}
-	resp, err := u.p.do(ctx, http.MethodGet, u.location, nil, nil)
-	if err != nil {
-		return // the link is still broken; the next step finds out more
-	}
-	last, ok := lastByte(resp.Header.Get("Range"))
-	if resp.StatusCode != http.StatusNoContent || !ok || last == 0 {
-		u.location, u.offset = nil, 0
-		return
-	}
-	u.offset = min(last+1, u.b.size)
-	if resp.Header.Get("Location") != "" {
-		_ = u.move(resp) // it was read before
-	}
-}
-
-// lastByte reads the answer's Range, FIRST-LAST. A last byte of 0 may mean none.
-func lastByte(h string) (int64, bool) {
-	_, last, ok := strings.Cut(strings.TrimPrefix(h, "bytes="), "-")
-	n, err := strconv.ParseInt(last, 10, 64)
-	return n, ok && err == nil
-}
-
-// from opens the blob at an offset.
-func (b *blob) from(offset int64) (io.ReadCloser, error) {
-	r, err := b.open()
-	if err != nil {
-		return nil, err
-	}
-	if s, ok := r.(io.Seeker); ok {
-		_, err = s.Seek(offset, io.SeekStart)
-	} else {
-		_, err = io.CopyN(io.Discard, r, offset)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read from byte %d: %w", offset, err), r.Close())
-	}
-	return r, nil
-}
-
-// counting reports what is read for a request.
-type counting struct {
-	r      io.Reader
-	n      int64 // in all
-	at     int64
-	report func(int64)
-}
-
-func (c *counting) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.at += int64(n)
-	c.report(c.at)
-	return n, err
-}
-
 // pushManifest makes the image visible.
 func (p *pusher) pushManifest(ctx context.Context, ref name.Reference, img v1.Image) error {
 	raw, err := img.RawManifest()
@@ -336,12 +157,12 @@ func (p *pusher) pushManifest(ctx context.Context, ref name.Reference, img v1.Im
 	}
 	for vain := 0; ; vain++ {
 		body := &counting{r: bytes.NewReader(raw), n: int64(len(raw)), report: func(int64) {}}
-		resp, err := p.do(ctx, http.MethodPut, p.url("manifests", ref.Identifier()), body, http.Header{"Content-Type": {string(media)}})
-		if err == nil && resp.StatusCode == http.StatusCreated {
+		a, err := p.do(ctx, http.MethodPut, p.url("manifests", ref.Identifier()), body, http.Header{"Content-Type": {string(media)}})
+		if err == nil && a.status == http.StatusCreated {
 			return nil
 		}
 		if err == nil {
-			err = refusal(resp)
+			err = a.refusal()
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -360,25 +181,24 @@ func (p *pusher) url(parts ...string) *url.URL {
 	return &url.URL{Scheme: p.repo.Scheme(), Host: p.repo.RegistryStr(), Path: path}
 }
 
-// do performs a request and reads its answer, which is small: the body of what is returned is read and closed.
-func (p *pusher) do(ctx context.Context, method string, u *url.URL, body *counting, header http.Header) (*http.Response, error) {
-	var r io.Reader
-	if body != nil {
-		r = body
-	}
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), r)
+// answer is a response that was read to its end.
+type answer struct {
+	status  int
+	header  http.Header
+	body    []byte
+	request *http.Request
+}
+
+// do performs a request and reads its answer, which is small.
+func (p *pusher) do(ctx context.Context, method string, u *url.URL, body *counting, header http.Header) (*answer, error) {
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
 	if err != nil {
 		return nil, err
 	}
-	if body != nil {
-		req.ContentLength = body.n
-		if body.n == 0 {
-			req.Body = http.NoBody
-		}
+	if body != nil && body.n > 0 {
+		req.Body, req.ContentLength = io.NopCloser(body), body.n
 	}
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, header)
 	resp, err := p.client.Do(req)
 	if err != nil {
 		return nil, err
@@ -387,16 +207,16 @@ func (p *pusher) do(ctx context.Context, method string, u *url.URL, body *counti
 	if err = errors.Join(err, resp.Body.Close()); err != nil {
 		return nil, err
 	}
-	resp.Body = io.NopCloser(bytes.NewReader(data))
-	return resp, nil
+	return &answer{status: resp.StatusCode, header: resp.Header, body: data, request: resp.Request}, nil
 }
 
 // refusal turns an answer into an error.
-func refusal(resp *http.Response) error {
+func (a *answer) refusal() error {
+	resp := &http.Response{StatusCode: a.status, Header: a.header, Request: a.request, Body: io.NopCloser(bytes.NewReader(a.body))}
 	if err := transport.CheckError(resp); err != nil {
 		return err
 	}
-	return fmt.Errorf("unexpected answer %s", resp.Status)
+	return fmt.Errorf("unexpected answer: status %d", a.status)
 }
 
 // final says that trying again cannot help: the registry understood and refused.

@@ -209,7 +209,7 @@ func inspect(e *sourceEntry) (p program, ok bool, err error) {
 	if err != nil {
 		return p, false, err
 	}
-	defer r.Close() //nolint:errcheck // only reading
+	defer r.Close() // only reading
 	at, seekable := r.(io.ReaderAt)
 	magic := make([]byte, 4)
 	if n, err := io.ReadFull(r, magic); err != nil || !isELF(magic[:n]) {

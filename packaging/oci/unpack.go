@@ -80,7 +80,7 @@ func Unpack(ctx context.Context, r io.Reader, dir string, want Layer, limits Lim
 	if err != nil {
 		return Unpacked{}, err
 	}
-	defer plain.Close() //nolint:errcheck // reading only; errors come from Read
+	defer plain.Close() // reading only; errors come from Read
 	bounded := &bounded{r: plain, packed: packed, limits: limits.withDefaults()}
 	unpacked := newHashing(bounded)
 	got, err := unpackTar(unpacked, dir, bounded.limits)

@@ -158,7 +158,8 @@ func TestUnpack(t *testing.T) {
 			"parents that are only implied",
 			[]entry{dirEntry("a"), fileEntry("a/b/c/d", "x"), fileEntry("e/.wh.f", "")},
 			"a dir 755 0:0\na/b dir 755 0:0\na/b/c dir 755 0:0\na/b/c/d file 644 0:0 \"x\"\ne dir 755 0:0\ne/f whiteout 0\n",
-			[]string{"a/b", "a/b/c", "e"}, nil,
+			[]string{"a/b", "a/b/c", "e"},
+			nil,
 		},
 		{
 			"absolute link as a parent stays inside",
@@ -182,13 +183,15 @@ func TestUnpack(t *testing.T) {
 			"a dangling link as a parent becomes a folder",
 			[]entry{linkEntry("a", "/nowhere"), fileEntry("a/b", "x")},
 			"a dir 755 0:0\na/b file 644 0:0 \"x\"\n",
-			[]string{"a"}, nil,
+			[]string{"a"},
+			nil,
 		},
 		{
 			"devices are left out",
 			[]entry{{name: "sda", kind: tar.TypeBlock, major: 8}, {name: "hide", kind: tar.TypeChar}, fileEntry("x", "")},
 			"x file 644 0:0 \"\"\n",
-			nil, []string{"sda", "hide"},
+			nil,
+			[]string{"sda", "hide"},
 		},
 		{
 			"absolute names are relative",

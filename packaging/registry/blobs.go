@@ -19,7 +19,7 @@ func (r *Registry) getBlob(w http.ResponseWriter, req *http.Request, rt route) e
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close() // read only
 	w.Header().Set("Content-Type", "application/octet-stream")
 	serveContent(w, req, d, f)
 	return nil

@@ -125,8 +125,7 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, rt rout
 
 func readManifest(w http.ResponseWriter, req *http.Request) ([]byte, error) {
 	data, err := io.ReadAll(http.MaxBytesReader(w, req.Body, MaxManifestBytes))
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return nil, refuse(http.StatusRequestEntityTooLarge, codeSizeInvalid, "a manifest may have %d bytes", MaxManifestBytes)
 	}
 	if err != nil {
@@ -243,7 +242,7 @@ func (r *Registry) getManifest(w http.ResponseWriter, req *http.Request, rt rout
 	if err != nil {
 		return fmt.Errorf("read manifest %s: %w", d, err)
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close() // read only
 	w.Header().Set("Content-Type", string(mediaType))
 	w.Header().Set("Docker-Content-Digest", d.String())
 	w.Header().Set("ETag", `"`+d.String()+`"`)

@@ -92,7 +92,7 @@ func do(t *testing.T, method, url string, body io.Reader, header ...string) answ
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, url, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end below
+	defer resp.Body.Close() // read to its end below
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, url, err)

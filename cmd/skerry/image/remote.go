@@ -57,6 +57,7 @@ type rehosted struct {
 	next http.RoundTripper
 }
 
+// RoundTrip implements http.RoundTripper.
 func (r rehosted) RoundTrip(req *http.Request) (*http.Response, error) {
 	there := req.Clone(req.Context())
 	there.URL.Scheme, there.URL.Host, there.Host = "https", r.host, r.host

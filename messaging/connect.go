@@ -79,6 +79,9 @@ func (o ConnectOptions) options() (nats.Options, error) {
 	opts.Servers, opts.InProcessServer, opts.CustomDialer = o.URLs, o.InProcess, o.Dialer
 	opts.Name, opts.Token, opts.InboxPrefix = o.Name, o.Token, o.InboxPrefix
 	opts.Timeout = 10 * time.Second
+	if o.Dialer == nil && o.InProcess == nil {
+		opts.CustomDialer = linkDialer(opts.Timeout)
+	}
 	opts.PingInterval, opts.MaxPingsOut = o.PingInterval, 2
 	if o.PingInterval == 0 {
 		opts.PingInterval = 20 * time.Second

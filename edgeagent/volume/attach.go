@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -151,14 +152,39 @@ func openBelow(base, sub string) (int, error) {
 	if !errors.Is(err, unix.ENOENT) {
 		return fd, err
 	}
-	root, err := os.OpenRoot(base)
-	if err != nil {
-		return -1, err
-	}
-	if err := errors.Join(root.MkdirAll(sub, 0o750), root.Close()); err != nil {
+	if err := makeBelow(base, sub); err != nil {
 		return -1, err
 	}
 	return unix.Openat2(dir, sub, how)
+}
+
+// makeBelow makes missing folders with the mode of the volume itself, as the kubelet does: who may write there may write
+// here.
+func makeBelow(base, sub string) (err error) {
+	root, err := os.OpenRoot(base)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	info, err := root.Stat(".")
+	if err != nil {
+		return err
+	}
+	path := ""
+	for part := range strings.SplitSeq(filepath.Clean(sub), "/") {
+		path = filepath.Join(path, part)
+		err := root.Mkdir(path, 0o700)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err == nil {
+			err = root.Chmod(path, info.Mode()&(fs.ModePerm|fs.ModeSetgid))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // place makes an empty mount point of the right kind.

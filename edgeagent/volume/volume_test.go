@@ -167,6 +167,11 @@ containers:
 			t.Fatal(diff)
 		}
 	}
+	info, err := os.Stat(v.dir + "/u1/volumes/data/p/logs")
+	must(t, err)
+	if info.Mode().Perm() != 0o777 {
+		t.Errorf("folder of a sub-path has mode %v, want that of its volume, 0777", info.Mode())
+	}
 	must(t, os.WriteFile(v.dir+"/u1/subpaths/app-1/x", []byte("written"), 0o600))
 	if got := read(t, v.dir+"/u1/volumes/data/p/logs/x"); got != "written" {
 		t.Errorf("through the sub-path: %q", got)

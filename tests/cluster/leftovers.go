@@ -13,7 +13,7 @@ import (
 )
 
 // Leftovers lists what a stopped cluster of that data folder has left on the machine: processes, mounts, control groups,
-// links, network namespaces, nftables. Nothing is the only good answer.
+// links, network namespaces, nftables. Nothing is the only good answer. Clusters on other data folders do not count.
 func Leftovers(ctx context.Context, dataDir string) ([]string, error) {
 	mark := local.Mark(dataDir)
 	var left []string
@@ -46,12 +46,12 @@ func Leftovers(ctx context.Context, dataDir string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ip netns: %w", err)
 	}
-	add("network namespace", linesWith(string(namespaces), "skerry"))
+	add("network namespace", linesWith(string(namespaces), mark))
 	rules, err := exec.CommandContext(ctx, "nft", "list", "tables").Output()
 	if err != nil {
 		return nil, fmt.Errorf("nft list tables: %w", err)
 	}
-	add("nftables", linesWith(string(rules), "skerry"))
+	add("nftables", linesWith(string(rules), "skerry-up-"+mark))
 	return left, nil
 }
 

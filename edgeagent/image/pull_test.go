@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
+	"skerry.dev/skerry/api"
+
 	"skerry.dev/skerry/packaging/registry"
 )
 
@@ -237,4 +239,30 @@ func TestServerWithoutRanges(t *testing.T) {
 		return true
 	})
 	w.mustPull("big:1")
+}
+
+// TestOwnWayToARegistry pulls from a registry that no network leads to, as nodes do over their one connection.
+func TestOwnWayToARegistry(t *testing.T) {
+	w := newWorld(t)
+	digest := w.push("web:1", imageOf(t, files(t, "a", noise(1000))))
+	w.store.opts.Transports = map[string]http.RoundTripper{api.RegistryHost: overStream{w.srv.Listener.Addr().String()}}
+	img, err := w.store.Pull(t.Context(), api.RegistryHost+"/web:1", corev1.PullAlways, Credentials{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if img.RepoDigest != api.RegistryHost+"/web@"+digest {
+		t.Errorf("image %s, want the registry's name in it", img.RepoDigest)
+	}
+}
+
+// overStream refuses what does not look like http to the registry's own name.
+type overStream struct{ to string }
+
+func (o overStream) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme != "http" || req.URL.Host != api.RegistryHost {
+		return nil, fmt.Errorf("unexpected request to %s", req.URL)
+	}
+	req = req.Clone(req.Context())
+	req.URL.Host = o.to
+	return http.DefaultTransport.RoundTrip(req)
 }

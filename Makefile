@@ -31,7 +31,10 @@ cross: ## build the agent for amd64, arm64 and armv7
 	  CGO_ENABLED=0 GOOS=linux GOARCH=$${t%%:*} GOARM=$${t##*:} $(GOBUILD) -ldflags '$(LDFLAGS)' \
 	    -o $(BIN)/skerry-agent-$${t%%:*} ./cmd/skerry-agent || exit 1; done; ls -l $(BIN)/skerry-agent-*
 
-demo: deps build $(TOOLS)/kubectl ## run the main job on three nodes on this machine
+hello: ## build the demo's workload, two versions of it
+	for v in 1 2; do CGO_ENABLED=0 $(GOBUILD) -ldflags "-s -w -X main.version=$$v" -o $(BIN)/hello-$$v ./configs/demo/hello || exit 1; done
+
+demo: deps build hello $(TOOLS)/kubectl ## run the main job on three nodes on this machine
 	go run ./tests/demo
 
 deps: ## install the Debian packages that demo and tests need, if they are missing
@@ -82,4 +85,4 @@ $(TOOLS)/crane: tests/tools/crane/go.mod
 clean: ## remove what was built (not the Go caches)
 	rm -rf $(BIN) $(CACHE) tests/artifacts
 
-.PHONY: help build cross demo deps tools test race sim e2e soak fuzz bench lint check generate clean
+.PHONY: help build cross hello demo deps tools test race sim e2e soak fuzz bench lint check generate clean

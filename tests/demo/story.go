@@ -47,11 +47,7 @@ func (d *demo) kubectl(ctx context.Context, args ...string) (string, error) {
 
 func (d *demo) image(ctx context.Context) error {
 	for version := 1; version <= 2; version++ {
-		binary := filepath.Join(d.cluster.DataDir, fmt.Sprintf("hello-%d", version))
-		flags := fmt.Sprintf("-s -w -X main.version=%d", version)
-		if _, err := d.cluster.Run(ctx, "", "env", "CGO_ENABLED=0", "go", "-C", d.cluster.Root, "build", "-trimpath", "-ldflags", flags, "-o", binary, "./configs/demo/hello"); err != nil {
-			return err
-		}
+		binary := d.cluster.Bin(fmt.Sprintf("hello-%d", version))
 		tag := fmt.Sprintf("registry.skerry/hello:%d", version)
 		out, err := d.cluster.Skerry(ctx, "image", "build", binary, "-t", tag, "--store", filepath.Join(d.cluster.DataDir, "images"))
 		if err != nil {

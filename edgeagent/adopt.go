@@ -37,7 +37,7 @@ func (w *worker) inherit(ctx context.Context, in inheritance) {
 	}
 	remembered := statuses(&w.obs.Previous)
 	for name, status := range remembered {
-		if c, ok := recall(status); ok {
+		if c, ok := recall(status, time.Now()); ok {
 			c.Crashes = in.memory.Crashes[name]
 			w.obs.Containers[name] = c
 		}
@@ -67,7 +67,7 @@ func (w *worker) inheritInstances(ctx context.Context, in inheritance, remembere
 		}
 		w.obs.Containers[name] = c
 		if k.Exit != nil {
-			w.obs.Exited(name, w.exit(ctx, *k.Exit, c.Attempt, c.Started))
+			w.obs.Exited(name, w.exit(ctx, *k.Exit, c.Attempt, c.Started), time.Now())
 		}
 	}
 }
@@ -84,7 +84,7 @@ func statuses(s *corev1.PodStatus) map[string]*corev1.ContainerStatus {
 
 // recall makes a container of a remembered status. An instance that ran when the status was written, and of which the
 // keeper knows nothing, has ended unseen.
-func recall(s *corev1.ContainerStatus) (pod.Container, bool) {
+func recall(s *corev1.ContainerStatus, now time.Time) (pod.Container, bool) {
 	if len(s.ContainerID) <= len(pod.IDScheme) {
 		return pod.Container{}, false
 	}
@@ -98,7 +98,7 @@ func recall(s *corev1.ContainerStatus) (pod.Container, bool) {
 	}
 	if end == nil {
 		end = &corev1.ContainerStateTerminated{
-			ExitCode: 137, Reason: pod.StatusUnknown, FinishedAt: metav1.Now(),
+			ExitCode: 137, Reason: pod.StatusUnknown, FinishedAt: metav1.NewTime(now),
 			Message: "The container could not be located when the node started",
 		}
 		if s.State.Running != nil {
@@ -107,6 +107,7 @@ func recall(s *corev1.ContainerStatus) (pod.Container, bool) {
 	}
 	c.Started, c.Finished = end.StartedAt.Time, end.FinishedAt.Time
 	c.ExitCode, c.Signal, c.Reason, c.Message = end.ExitCode, end.Signal, end.Reason, end.Message
+	c.Noticed = now.Add(-max(0, now.Sub(c.Finished)))
 	c.Lost = end.Reason == pod.StatusUnknown
 	return c, true
 }

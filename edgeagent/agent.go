@@ -218,12 +218,31 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.loop.fence(ctx, a.uplink.Contact) })
 	g.Go(func() error { return a.uplink.Run(ctx) })
 	g.Go(func() error { return a.self.run(ctx) })
-	g.Go(func() error { return a.parts.Watch(ctx, a.log, a.self.changed) })
+	g.Go(func() error { return a.watch(ctx) })
 	g.Go(func() error { return a.keepTables(ctx) })
 	if run := a.parts.Run; run != nil {
 		g.Go(func() error { return run(ctx) })
 	}
 	return g.Wait()
+}
+
+// probeAgain is the pause after the machine could not be probed.
+const probeAgain = time.Minute
+
+// watch follows the hardware. That it cannot be read is no reason to stop running pods.
+func (a *Agent) watch(ctx context.Context) error {
+	for {
+		err := a.parts.Watch(ctx, a.log, a.self.changed)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		a.log.Error("hardware not probed, will try again", "err", err, "after", probeAgain)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(probeAgain):
+		}
+	}
 }
 
 // tablesEvery is how often the service rules in the kernel are looked at: others may flush them.

@@ -319,7 +319,7 @@ func (w *worker) exited(container string, e pod.Exit) {
 	if c.ID == e.ID && c.State != pod.Exited {
 		w.log.Info("container exited", "container", container, "code", e.Code, "oom", e.OOM)
 	}
-	w.obs.Exited(container, e)
+	w.obs.Exited(container, e, time.Now())
 }
 
 // result takes the end of an action.
@@ -331,7 +331,7 @@ func (w *worker) result(r pod.Result) {
 	w.obs.Apply(r, w.want.Pod, time.Now())
 	if r.Action.Verb == pod.StartContainer {
 		if e, ok := w.early[r.ID]; ok {
-			w.obs.Exited(r.Action.Container, e)
+			w.obs.Exited(r.Action.Container, e, time.Now())
 		}
 		clear(w.early)
 	}

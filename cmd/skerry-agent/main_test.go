@@ -47,6 +47,22 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
+func TestCheckMachine(t *testing.T) {
+	cgroups := t.TempDir()
+	if err := checkMachine(0, cgroups); err == nil || !strings.Contains(err.Error(), "no control groups are mounted at "+cgroups) {
+		t.Errorf("no cgroups: %v", err)
+	}
+	if err := os.Mkdir(filepath.Join(cgroups, "memory"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkMachine(0, cgroups); err != nil {
+		t.Errorf("version 1: %v", err)
+	}
+	if err := checkMachine(1000, cgroups); err == nil || !strings.Contains(err.Error(), "user id 1000 is not root") {
+		t.Errorf("not root: %v", err)
+	}
+}
+
 func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{"help"}, {"run", "--help"}, {"init", "-h"}, {"probe", "--help"}} {
 		var out strings.Builder

@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 
 	"skerry.dev/skerry/api"
@@ -28,7 +28,7 @@ func runAgent(ctx context.Context, args []string, out io.Writer) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	if err := checkMachine(); err != nil {
+	if err := checkMachine(os.Geteuid(), "/sys/fs/cgroup"); err != nil {
 		return err
 	}
 	log, err := c.Log.Logger(os.Stderr)
@@ -54,14 +54,14 @@ func tuneMemory() {
 }
 
 // checkMachine refuses where an agent could only fail later and less clearly.
-func checkMachine() error {
-	if os.Geteuid() != 0 {
-		return fmt.Errorf("user id %d is not root: mounts, namespaces and the network of pods need it; run with sudo or from a system service", os.Geteuid())
+func checkMachine(euid int, cgroups string) error {
+	if euid != 0 {
+		return fmt.Errorf("user id %d is not root: mounts, namespaces and the network of pods need it; run with sudo or from a system service", euid)
 	}
-	for _, path := range []string{"/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified"} {
-		if _, err := os.Stat(path); err == nil {
+	for _, name := range []string{"cgroup.controllers", "memory", "unified"} {
+		if _, err := os.Stat(filepath.Join(cgroups, name)); err == nil {
 			return nil
 		}
 	}
-	return errors.New("no control groups are mounted below /sys/fs/cgroup: mount -t cgroup2 none /sys/fs/cgroup, or boot with them")
+	return fmt.Errorf("no control groups are mounted at %s: mount -t cgroup2 none %s, or boot with them", cgroups, cgroups)
 }

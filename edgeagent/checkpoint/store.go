@@ -121,9 +121,11 @@ func (s *Store) loadDesired(state *State) {
 	}
 	for _, ref := range m.Pods {
 		var pod messaging.Assigned
-		if !damaged(get(s.disk, podFile(ref), &pod)) {
-			state.Pods[ref.UID] = pod
+		if damaged(get(s.disk, podFile(ref), &pod)) {
+			delete(s.files, podFile(ref)) // so that the next save writes it again
+			continue
 		}
+		state.Pods[ref.UID] = pod
 	}
 }
 

@@ -291,6 +291,14 @@ func TestDamage(t *testing.T) {
 	if _, ok := state.Pods["a"]; !ok || len(state.Pods) != 1 {
 		t.Errorf("pods %v, want a alone", state.Pods)
 	}
+	repaired, _, err := Open(dir)
+	must(t, err)
+	must(t, repaired.SaveDesired(manifest, pods))
+	_, state, err = Open(dir)
+	must(t, err)
+	if len(state.Damage) > 0 || len(state.Pods) != 2 {
+		t.Errorf("after the same was saved again: %v, %v", state.Pods, state.Damage)
+	}
 	flip(t, filepath.Join(dir, identityFile))
 	if _, _, err := Open(dir); !errors.Is(err, ErrDamaged) {
 		t.Errorf("damaged identity: %v", err)

@@ -16,7 +16,7 @@ func (p *planner) advance(c *corev1.Container) {
 	case Absent:
 		p.start(c, o)
 	case Exited:
-		if p.restarts(c, o) && p.due(after(o.Finished, p.crashWait(c, o), p.now)) {
+		if p.restarts(c, o) && p.due(after(o.Noticed, p.crashWait(c, o), p.now)) {
 			p.start(c, o)
 		}
 	case Running:

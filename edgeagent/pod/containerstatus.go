@@ -96,7 +96,7 @@ func (p *planner) waitsAgain(c *corev1.Container, o Container) *corev1.Container
 		return &corev1.ContainerStateWaiting{Reason: "Paused", Message: p.obs.Paused}
 	}
 	wait := p.crashWait(c, o)
-	if wait == 0 || !after(o.Finished, wait, p.now).After(p.now) {
+	if wait == 0 || !after(o.Noticed, wait, p.now).After(p.now) {
 		return nil
 	}
 	return &corev1.ContainerStateWaiting{

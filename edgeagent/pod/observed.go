@@ -69,6 +69,7 @@ type Container struct {
 	Create   Stage  // failures to create, before anything ran
 	Started  time.Time
 	Finished time.Time
+	Noticed  time.Time // when it ended by the clock that back-offs run on, which nobody sets
 	ExitCode int32
 	Signal   int32
 	Reason   string // Completed, Error, OOMKilled, StartError ...
@@ -205,7 +206,7 @@ func (c *Container) started(r Result, pod *corev1.Pod, now time.Time) {
 		c.State, c.Started = Running, r.Started
 	case asFailure(r.Err, &f) && f.Started:
 		c.renew(r, pod)
-		c.State, c.Finished, c.ExitCode = Exited, now, 128
+		c.State, c.Finished, c.Noticed, c.ExitCode = Exited, now, now, 128
 		c.Reason, c.Message = f.Reason, f.Error()
 	case c.Ran && !c.Finished.IsZero():
 		c.State = Exited
@@ -229,16 +230,17 @@ func (c *Container) renew(r Result, pod *corev1.Pod) {
 }
 
 // Exited notes that an instance has ended. An exit of an instance that is not the current one changes nothing.
-func (o *Observed) Exited(name string, e Exit) {
+func (o *Observed) Exited(name string, e Exit, now time.Time) {
 	o.change(name, func(c *Container) {
 		if c.ID != e.ID || c.State == Absent || (c.State == Exited && !c.Finished.IsZero()) {
 			return
 		}
-		c.exited(e)
+		c.exited(e, now)
 	})
 }
 
-func (c *Container) exited(e Exit) {
+func (c *Container) exited(e Exit, now time.Time) {
+	c.Noticed = now.Add(-max(0, now.Sub(e.At)))
 	c.State, c.Finished, c.ExitCode, c.Signal = Exited, e.At, e.Code, e.Signal
 	c.Reason, c.Message, c.Lost = exitReason(e), e.Message, e.Reported == StatusUnknown
 	if c.Started.IsZero() {

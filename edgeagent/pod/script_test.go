@@ -162,7 +162,7 @@ func (s *script) exit(f []string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.obs.Exited(f[1], Exit{ID: s.obs.Containers[f[1]].ID, Code: int32(code), At: s.now, OOM: s.arg(f, 3) == "oom"})
+	s.obs.Exited(f[1], Exit{ID: s.obs.Containers[f[1]].ID, Code: int32(code), At: s.now, OOM: s.arg(f, 3) == "oom"}, s.now)
 }
 
 // round calls Next until it asks for nothing more and prints what it said.
@@ -254,5 +254,24 @@ func describeState(b *strings.Builder, prefix string, s corev1.ContainerState) {
 	case s.Terminated != nil:
 		fmt.Fprintf(b, "%s terminated %s code=%d at %s %s", prefix, s.Terminated.Reason, s.Terminated.ExitCode,
 			since(s.Terminated.FinishedAt), s.Terminated.Message)
+	}
+}
+
+// TestClockSetBack: a back-off ends although the clock was set back by ten years after the exit.
+func TestClockSetBack(t *testing.T) {
+	pod := &corev1.Pod{}
+	pod.Spec.Containers = []corev1.Container{{Name: "app", Image: "web"}}
+	now := time.Now() // with a monotonic reading, as a worker has it
+	o := Observed{
+		Volumes: Stage{State: Done}, Sandbox: Stage{State: Done},
+		Images:     map[string]Image{"app": {Ref: "web", Stage: Stage{State: Done}}},
+		Containers: map[string]Container{"app": {ID: "x", State: Running, Ran: true, Crashes: 1, Started: now.AddDate(10, 0, 0)}},
+	}
+	o.Exited("app", Exit{ID: "x", Code: 1, At: now.AddDate(10, 0, 0)}, now)
+	if plan := Next(pod, o, now); len(plan.Actions) != 0 || plan.Wake.Sub(now) != backOffFirst {
+		t.Errorf("at once: %v, wake %s", plan.Actions, plan.Wake.Sub(now))
+	}
+	if plan := Next(pod, o, now.Add(backOffFirst)); len(plan.Actions) != 1 || plan.Actions[0].Verb != StartContainer {
+		t.Errorf("after the back-off: %v", plan.Actions)
 	}
 }

@@ -181,7 +181,7 @@ func (t *tracker) readServices(ctx context.Context) error {
 func (t *tracker) takeManifest(ctx context.Context, a messaging.Assigned) error {
 	m, err := judge(t.held, a, t.u.trusted())
 	switch {
-	case errors.Is(err, errSame):
+	case errors.Is(err, errSame) && len(t.held.Pods) == len(m.Pods):
 		t.held.Manifest = a
 		t.u.applied(&t.u.manifest, a.Revision)
 		t.u.cfg.Node.Current()
@@ -189,7 +189,7 @@ func (t *tracker) takeManifest(ctx context.Context, a messaging.Assigned) error 
 	case errors.Is(err, ErrRefused):
 		t.u.log.Error("manifest refused", "revision", a.Revision, "err", err)
 		return nil
-	case err != nil:
+	case err != nil && !errors.Is(err, errSame): // the same again brings pods that the checkpoint has lost
 		return err
 	}
 	d, err := t.complete(ctx, a, m)

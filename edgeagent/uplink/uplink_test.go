@@ -266,6 +266,20 @@ func TestReconnect(t *testing.T) {
 	})
 }
 
+// TestDamagedCheckpoint: a pod that the checkpoint has lost is fetched again, though the manifest is the one held.
+func TestDamagedCheckpoint(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.put(1, 1, "a", "b")
+		stop := w.start(nil)
+		w.waitFor("generation 1, 2 pods")
+		held := w.node.sets[0]
+		stop()
+		delete(held.Pods, "b")
+		defer w.start(func(c *Config) { c.Held, c.Trust = held, Trust{Cluster: "c1", SigningKey: w.signer.public} })()
+		w.waitFor("generation 1, 2 pods")
+	})
+}
+
 // TestSilenceIsNoOrder: an empty store, one from an older time, and one of another cluster change nothing.
 func TestSilenceIsNoOrder(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -1,0 +1,81 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// pid finds the process of a pod's first container on this machine, by the container's name in its control group.
+func (s space) pid(p corev1.Pod) int {
+	s.Helper()
+	_, id, ok := strings.Cut(p.Status.ContainerStatuses[0].ContainerID, "://")
+	if !ok {
+		s.Fatalf("%s has no container", p.Name)
+	}
+	pids := processesIn(id)
+	if len(pids) == 0 {
+		s.Fatalf("container %s of pod %s has no process", id, p.Name)
+	}
+	return pids[0]
+}
+
+// processesIn lists processes whose control group names the container.
+func processesIn(id string) []int {
+	files, err := filepath.Glob("/proc/[0-9]*/cgroup")
+	if err != nil {
+		panic(err) // the pattern is wrong
+	}
+	var out []int
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil || !strings.Contains(string(data), id) {
+			continue // it has ended, or is another's
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f)))
+		if err == nil {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// killContainer ends a pod's first container from outside.
+func (s space) killContainer(p corev1.Pod) {
+	s.Helper()
+	if err := syscall.Kill(s.pid(p), syscall.SIGKILL); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// groupFile reads a file of a process's control group, whichever version has the controller.
+func groupFile(t *testing.T, pid int, controller, v1, v2 string) string {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := ""
+	for line := range strings.Lines(string(data)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if parts[1] == "" && path == "" {
+			path = filepath.Join("/sys/fs/cgroup", parts[2], v2)
+		}
+		for name := range strings.SplitSeq(parts[1], ",") {
+			if name == controller {
+				path = filepath.Join("/sys/fs/cgroup", controller, parts[2], v1)
+			}
+		}
+	}
+	value, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(value))
+}

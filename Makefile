@@ -79,8 +79,8 @@ $(TOOLS)/kubectl $(TOOLS)/kube-apiserver: tests/tools/kubernetes/go.mod
 $(TOOLS)/nats: tests/tools/nats/go.mod
 	go -C tests/tools/nats build -trimpath -ldflags '-s -w' -o $(ROOT)/$@ github.com/nats-io/natscli/nats
 
-$(TOOLS)/crane: tests/tools/crane/go.mod
-	go -C tests/tools/crane build -trimpath -ldflags '-s -w' -o $(ROOT)/$@ github.com/google/go-containerregistry/cmd/crane
+$(TOOLS)/crane: tests/tools/registry/go.mod
+	go -C tests/tools/registry build -trimpath -ldflags '-s -w' -o $(ROOT)/$@ github.com/google/go-containerregistry/cmd/crane
 
 clean: ## remove what was built (not the Go caches)
 	rm -rf $(BIN) $(CACHE) tests/artifacts

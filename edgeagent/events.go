@@ -46,12 +46,24 @@ func (w *worker) announce(r pod.Result) {
 
 // announceProbe tells of the first failure of a row; the others say nothing new.
 func (w *worker) announceProbe(r pod.Result) {
-	before := w.obs.Containers[r.Action.Container].Probes[r.Action.Probe]
-	if r.Passed || before.Failed > 0 || (before.Verdict == pod.Undecided && r.Action.Probe == pod.Readiness) {
+	if r.Passed || w.obs.Containers[r.Action.Container].Probes[r.Action.Probe].Failed+1 != w.failuresToTell(r.Action) {
 		return
 	}
 	kind := strings.ToUpper(string(r.Action.Probe[:1])) + string(r.Action.Probe[1:])
 	w.event(w.want.Pod, r.Action.Container, corev1.EventTypeWarning, "Unhealthy", kind+" probe failed: "+r.Output)
+}
+
+// failuresToTell is how many failures in a row are news: one, or as many as decide while a container that just started has
+// never been asked with success whether it is ready.
+func (w *worker) failuresToTell(a pod.Action) int {
+	if a.Probe != pod.Readiness || w.obs.Containers[a.Container].Probes[a.Probe].Verdict != pod.Undecided {
+		return 1
+	}
+	c := pod.Spec(w.want.Pod, a.Container)
+	if c == nil || c.ReadinessProbe == nil {
+		return 1
+	}
+	return max(1, int(c.ReadinessProbe.FailureThreshold))
 }
 
 func (w *worker) announceFailure(r pod.Result) {

@@ -82,8 +82,13 @@ func New(o Options) (*Server, error) {
 // the server cannot start, for instance because its port is taken. It can be called once.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.release()
-	go s.nats.Start()
+	started := make(chan struct{})
+	go func() {
+		s.nats.Start()
+		close(started)
+	}()
 	defer func() {
+		<-started // a server that is shut down while it starts would go on writing
 		s.nats.Shutdown()
 		s.nats.WaitForShutdown()
 	}()

@@ -48,9 +48,20 @@ func (t tree) compatible() []string {
 
 // vendors of virtual machines, as DMI spells them.
 var hypervisors = []struct{ mark, name string }{
-	{"qemu", "qemu"}, {"kvm", "kvm"}, {"vmware", "vmware"}, {"virtualbox", "oracle"}, {"innotek", "oracle"}, {"xen", "xen"},
-	{"bochs", "bochs"}, {"parallels", "parallels"}, {"amazon ec2", "amazon"}, {"google compute engine", "google"},
-	{"microsoft corporation virtual machine", "microsoft"}, {"openstack", "kvm"}, {"bhyve", "bhyve"}, {"firecracker", "firecracker"},
+	{"qemu", "qemu"},
+	{"kvm", "kvm"},
+	{"vmware", "vmware"},
+	{"virtualbox", "oracle"},
+	{"innotek", "oracle"},
+	{"xen", "xen"},
+	{"bochs", "bochs"},
+	{"parallels", "parallels"},
+	{"amazon ec2", "amazon"},
+	{"google compute engine", "google"},
+	{"microsoft corporation virtual machine", "microsoft"},
+	{"openstack", "kvm"},
+	{"bhyve", "bhyve"},
+	{"firecracker", "firecracker"},
 }
 
 func (t tree) virtualization(s api.System) string {

@@ -73,12 +73,10 @@ func TestClusterIPsUnderConcurrency(t *testing.T) {
 	var all sync.WaitGroup
 	errs := make(chan error, free+5)
 	for n := range free + 5 {
-		all.Add(1)
-		go func() {
-			defer all.Done()
+		all.Go(func() {
 			_, err := e.Create(t.Context(), clusterService(fmt.Sprintf("s%d", n), ""), objects.WriteOptions{})
 			errs <- err
-		}()
+		})
 	}
 	all.Wait()
 	close(errs)
@@ -110,14 +108,12 @@ func TestLosersGiveAddressesBack(t *testing.T) {
 	for range 3 {
 		var all sync.WaitGroup
 		for range free {
-			all.Add(1)
-			go func() {
-				defer all.Done()
+			all.Go(func() {
 				_, err := e.Create(t.Context(), clusterService("same", ""), objects.WriteOptions{})
 				if err != nil && !apierrors.IsAlreadyExists(err) {
 					t.Error(err)
 				}
-			}()
+			})
 		}
 		all.Wait()
 	}

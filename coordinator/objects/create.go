@@ -7,8 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	genericvalidation "k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/rand"
@@ -159,7 +159,7 @@ func (s *Store) insert(ctx context.Context, res *resource.Resource, item *view.I
 // prepareCreate makes obj what will be stored, and judges it. What it reserves is the caller's to settle.
 func (s *Store) prepareCreate(ctx context.Context, res *resource.Resource, obj runtime.Object, w write) (*reservation, error) {
 	st := s.strategy(res)
-	s.fillSystemFields(res, metaOf(obj))
+	s.fillSystemFields(metaOf(obj))
 	obj.GetObjectKind().SetGroupVersionKind(res.GVK)
 	s.defaults.Set(obj)
 	if st.create != nil {
@@ -187,7 +187,7 @@ func (s *Store) prepareCreate(ctx context.Context, res *resource.Resource, obj r
 	return reserved, nil
 }
 
-func (s *Store) fillSystemFields(res *resource.Resource, m metav1.Object) {
+func (s *Store) fillSystemFields(m metav1.Object) {
 	m.SetUID(uuid.NewUUID())
 	m.SetCreationTimestamp(metav1.NewTime(s.now()).Rfc3339Copy())
 	m.SetDeletionTimestamp(nil)
@@ -217,9 +217,9 @@ func (s *Store) upstreamCreate(res *resource.Resource, obj runtime.Object, w wri
 
 func validPathSegment(name string, prefix bool) []string {
 	if prefix {
-		return path.IsValidPathSegmentPrefix(name)
+		return content.IsPathSegmentPrefix(name)
 	}
-	return path.IsValidPathSegmentName(name)
+	return content.IsPathSegmentName(name)
 }
 
 // unsettled reports whether a write may have happened though it gave err.

@@ -56,7 +56,7 @@ func conflict(res *resource.Resource, name string) error {
 
 // uidConflict is what a write to another incarnation of the object gets.
 func uidConflict(res *resource.Resource, name string, wanted, have types.UID) error {
-	return apierrors.NewConflict(res.GroupResource(), name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", wanted, have)) //nolint:staticcheck,revive // upstream's words
+	return apierrors.NewConflict(res.GroupResource(), name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", wanted, have)) //nolint:staticcheck // upstream's words
 }
 
 // invalid is nil when there are no errors.

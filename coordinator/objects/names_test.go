@@ -21,15 +21,19 @@ func kindOf(t testing.TB, group, version, plural string) *resource.Resource {
 
 func podsOf(t testing.TB) *resource.Resource     { t.Helper(); return kindOf(t, "", "v1", "pods") }
 func servicesOf(t testing.TB) *resource.Resource { t.Helper(); return kindOf(t, "", "v1", "services") }
+
 func configMapsOf(t testing.TB) *resource.Resource {
 	t.Helper()
 	return kindOf(t, "", "v1", "configmaps")
 }
+
 func eventsCore(t testing.TB) *resource.Resource { t.Helper(); return kindOf(t, "", "v1", "events") }
+
 func eventsV1(t testing.TB) *resource.Resource {
 	t.Helper()
 	return kindOf(t, "events.k8s.io", "v1", "events")
 }
+
 func deploymentsOf(t testing.TB) *resource.Resource {
 	t.Helper()
 	return kindOf(t, "apps", "v1", "deployments")

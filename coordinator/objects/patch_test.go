@@ -124,16 +124,14 @@ func TestConcurrentPatchesAllCount(t *testing.T) {
 	e := newEnv(t)
 	create(t, e, configMap("a", nil))
 	var all sync.WaitGroup
-	for _, key := range strings.Split("a b c d e f g h", " ") {
-		all.Add(1)
-		go func() {
-			defer all.Done()
+	for key := range strings.SplitSeq("a b c d e f g h", " ") {
+		all.Go(func() {
 			for range 10 {
 				if _, err := e.Patch(t.Context(), configMapsOf(t), "default", "a", types.MergePatchType, []byte(`{"data":{"`+key+`":"x"}}`), "", objects.WriteOptions{}); err != nil {
 					t.Error(err)
 				}
 			}
-		}()
+		})
 	}
 	all.Wait()
 	if cm := get(t, e, &corev1.ConfigMap{}, "default", "a"); len(cm.Data) != 8 {
@@ -239,7 +237,7 @@ func FuzzPatch(f *testing.F) {
 		if err == nil && out == nil {
 			t.Error("neither object nor error")
 		}
-		if _, is := err.(interface{ Status() metav1.Status }); err != nil && !is { //nolint:errorlint // the type itself is promised
+		if _, is := err.(interface{ Status() metav1.Status }); err != nil && !is {
 			t.Errorf("error %v is a %T", err, err)
 		}
 	})

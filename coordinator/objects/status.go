@@ -41,7 +41,7 @@ func isNotFound(res *resource.Resource, err error, name string) bool {
 	if !apierrors.IsNotFound(err) {
 		return false
 	}
-	status, ok := err.(apierrors.APIStatus) //nolint:errorlint // our own error, never wrapped
+	status, ok := err.(apierrors.APIStatus)
 	if !ok || status.Status().Details == nil {
 		return false
 	}

@@ -111,8 +111,7 @@ func (s *Store) attempt(ctx context.Context, res *resource.Resource, namespace, 
 		if err == nil {
 			return nil
 		}
-		var status *apierrors.StatusError
-		if errors.As(err, &status) {
+		if _, ok := errors.AsType[*apierrors.StatusError](err); ok {
 			return err
 		}
 		if !errors.Is(err, store.ErrConflict) || once || n == maxAttempts {

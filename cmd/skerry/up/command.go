@@ -86,8 +86,10 @@ stays as it was. A cut node has lost its link: its work goes on.`,
 	}
 	cmd.PersistentFlags().StringVar(&dataDir, "data-dir", DefaultDataDir, "the data `folder` of `skerry up`")
 	for _, v := range []struct{ verb, short string }{
-		{VerbStop, "Cut a node's power"}, {VerbStart, "Give a node its power back"},
-		{VerbCut, "Take a node's link down"}, {VerbHeal, "Take a node's link up"},
+		{VerbStop, "Cut a node's power"},
+		{VerbStart, "Give a node its power back"},
+		{VerbCut, "Take a node's link down"},
+		{VerbHeal, "Take a node's link up"},
 	} {
 		cmd.AddCommand(&cobra.Command{
 			Use: v.verb + " NODE", Short: v.short, Args: cobra.ExactArgs(1), ValidArgsFunction: completeNodes(&dataDir),

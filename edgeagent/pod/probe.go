@@ -40,7 +40,7 @@ type Probe struct {
 // quickFirst is the wait after a container's first readiness run that did not pass. It doubles up to the period while
 // the container has not been ready yet, so that a program which needs 50 ms to listen is ready after 100 ms instead of
 // after a period. Runs in this time cannot do harm: the container is not ready anyhow.
-const quickFirst = 100 * time.Millisecond
+const quickFirst = 20 * time.Millisecond
 
 // ProbeOf returns the container's probe of that kind, or nil.
 func ProbeOf(c *corev1.Container, kind ProbeKind) *corev1.Probe {
@@ -97,7 +97,7 @@ func (p Probe) due(kind ProbeKind, spec *corev1.Probe, started time.Time) time.T
 	if p.Last.IsZero() {
 		return started.Add(seconds(spec.InitialDelaySeconds, 0))
 	}
-	if kind == Readiness && p.Verdict != Success && p.Runs > 0 && p.Runs < 10 {
+	if kind == Readiness && p.Verdict != Success && p.Runs > 0 && p.Runs < 12 {
 		period = min(period, quickFirst<<(p.Runs-1))
 	}
 	return p.Last.Add(period)

@@ -11,10 +11,10 @@ import (
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 type EnrolmentToken struct {
 	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitzero"`
 
 	Spec   EnrolmentTokenSpec   `json:"spec"`
-	Status EnrolmentTokenStatus `json:"status,omitempty"`
+	Status EnrolmentTokenStatus `json:"status,omitzero"`
 }
 
 // EnrolmentTokenSpec is what the operator asked for.
@@ -37,7 +37,7 @@ type EnrolmentTokenStatus struct {
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 type EnrolmentTokenList struct {
 	metav1.TypeMeta `json:",inline"`
-	metav1.ListMeta `json:"metadata,omitempty"`
+	metav1.ListMeta `json:"metadata,omitzero"`
 
 	Items []EnrolmentToken `json:"items"`
 }
@@ -47,7 +47,7 @@ type EnrolmentTokenList struct {
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 type NodeCredential struct {
 	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitzero"`
 
 	PublicKey string      `json:"publicKey"` // nkeys user key, "U..."
 	Enrolled  metav1.Time `json:"enrolled"`
@@ -58,7 +58,7 @@ type NodeCredential struct {
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 type NodeCredentialList struct {
 	metav1.TypeMeta `json:",inline"`
-	metav1.ListMeta `json:"metadata,omitempty"`
+	metav1.ListMeta `json:"metadata,omitzero"`
 
 	Items []NodeCredential `json:"items"`
 }
@@ -69,10 +69,10 @@ type NodeCredentialList struct {
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 type MovePlan struct {
 	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitzero"`
 
 	Spec   MovePlanSpec   `json:"spec"`
-	Status MovePlanStatus `json:"status,omitempty"`
+	Status MovePlanStatus `json:"status,omitzero"`
 }
 
 // MovePlanSpec is the move.
@@ -99,7 +99,7 @@ type MovePlanStatus struct {
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 type MovePlanList struct {
 	metav1.TypeMeta `json:",inline"`
-	metav1.ListMeta `json:"metadata,omitempty"`
+	metav1.ListMeta `json:"metadata,omitzero"`
 
 	Items []MovePlan `json:"items"`
 }

@@ -207,9 +207,29 @@ func (p *planner) finish() {
 	}
 }
 
+// lameDuck is how long a pod that was ready goes on serving after it was told to go. The word takes a moment to every
+// node's proxy, and a server that stops listening in that moment would lose requests. It counts towards the grace period.
+const lameDuck = 500 * time.Millisecond
+
+// quacks says whether the pod must still be left alone.
+func (p *planner) quacks() bool {
+	if p.grace() < 4*lameDuck || p.pod.Spec.HostNetwork {
+		return false
+	}
+	for _, c := range p.obs.Previous.Conditions {
+		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
+			return !p.due(after(p.obs.StopSince, lameDuck, p.now))
+		}
+	}
+	return false
+}
+
 // remove takes everything of the pod off the node.
 func (p *planner) remove() {
-	if !p.stopAll("the pod is being deleted", p.grace()) {
+	if p.quacks() {
+		return
+	}
+	if !p.stopAll("the pod is being deleted", p.remaining(p.grace())) {
 		return
 	}
 	for name, o := range p.obs.Containers {

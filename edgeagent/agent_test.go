@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -171,15 +172,43 @@ func (c *cluster) wait(what string, ok func() bool) {
 	}
 }
 
+// told is what an agent told its neighbours.
+type told struct {
+	mu      sync.Mutex
+	podCIDR netip.Prefix
+	tables  int
+}
+
+func (f *told) Apply(context.Context, messaging.ServiceTable) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tables++
+	return nil
+}
+
+func (f *told) Check(context.Context) error { return nil }
+
+func (f *told) setPodCIDR(_ context.Context, p netip.Prefix) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.podCIDR = p
+	return nil
+}
+
+func (f *told) read() (podCIDR string, tables int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.podCIDR.String(), f.tables
+}
+
 // parts are the world's fakes as an agent's neighbours.
-func (w *world) parts(podCIDR *netip.Prefix, tables *[]messaging.ServiceTable) *Parts {
+func (w *world) parts(f *told) *Parts {
 	inventory := api.Inventory{
 		Kernel: api.Kernel{Version: "6.1", Architecture: "arm64"}, CPU: api.CPU{Threads: 4}, Memory: api.Memory{TotalBytes: 4 << 30},
 	}
 	return &Parts{
 		Keeper: w.keeper, Sandboxes: w.sandboxes, Images: w.images, Volumes: volume.New(filepath.Join(w.dir, "pods")),
-		Tables:     fakeTables{tables},
-		SetPodCIDR: func(_ context.Context, p netip.Prefix) error { *podCIDR = p; return nil },
+		Tables: f, SetPodCIDR: f.setPodCIDR,
 		Watch: func(ctx context.Context, _ *slog.Logger, changed func(api.Inventory)) error {
 			changed(inventory)
 			<-ctx.Done()
@@ -187,14 +216,6 @@ func (w *world) parts(podCIDR *netip.Prefix, tables *[]messaging.ServiceTable) *
 		},
 	}
 }
-
-type fakeTables struct{ got *[]messaging.ServiceTable }
-
-func (f fakeTables) Apply(_ context.Context, t messaging.ServiceTable) error {
-	*f.got = append(*f.got, t)
-	return nil
-}
-func (f fakeTables) Check(context.Context) error { return nil }
 
 // TestAgent takes a whole agent through its life on a real server: join, work, a cut link, a restart without the token.
 func TestAgent(t *testing.T) {
@@ -204,8 +225,7 @@ func TestAgent(t *testing.T) {
 			t: t, dir: t.TempDir(), keeper: newFakeKeeper(), sandboxes: &fakeSandboxes{uids: map[string]netip.Addr{}},
 			images: &fakeImages{rootfs: t.TempDir(), mounted: map[string]bool{}, missing: map[string]bool{}},
 		}
-		var podCIDR netip.Prefix
-		var tables []messaging.ServiceTable
+		neighbours := &told{}
 		start := func(token string) (stop func()) {
 			t.Helper()
 			config := DefaultConfig()
@@ -214,7 +234,7 @@ func TestAgent(t *testing.T) {
 			must(t, config.Complete())
 			a, err := New(t.Context(), Options{
 				Config: config, Version: "v1", Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-				Parts: w.parts(&podCIDR, &tables), InProcess: n.NodeOptions("n1").InProcess,
+				Parts: w.parts(neighbours), InProcess: n.NodeOptions("n1").InProcess,
 			})
 			must(t, err)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -231,8 +251,8 @@ func TestAgent(t *testing.T) {
 		c.wait("registration", func() bool { return len(c.requests) == 1 })
 		c.wait("node status", func() bool { return len(c.node.Conditions) > 0 && c.inventory.CPU.Threads == 4 })
 		checkNode(t, c)
-		if c.requests[0].Address != "10.41.0.11" || c.requests[0].Version != "v1" || podCIDR.String() != "10.42.7.0/24" {
-			t.Errorf("registered with %+v, pod range %s", c.requests[0], podCIDR)
+		if c.requests[0].Address != "10.41.0.11" || c.requests[0].Version != "v1" || !strings.Contains(fmt.Sprint(neighbours.read()), "10.42.7.0/24") {
+			t.Errorf("registered with %+v, neighbours told %v", c.requests[0], fmt.Sprint(neighbours.read()))
 		}
 
 		p := aPod(t, "u1", `containers: [{name: app, image: web, env: [{name: T, valueFrom: {secretKeyRef: {name: keys, key: token}}}]}]`)
@@ -243,7 +263,7 @@ func TestAgent(t *testing.T) {
 		}
 		secretOnDisk(t, w.dir)
 		c.put(messaging.Broadcast, messaging.ServicesPart, messaging.ServiceTable{Epoch: 1, Generation: 1})
-		c.wait("service table", func() bool { return len(tables) == 1 })
+		c.wait("service table", func() bool { _, n := neighbours.read(); return n == 1 })
 
 		n.Cut("n1")
 		time.Sleep(2 * time.Minute)
@@ -258,12 +278,13 @@ func TestAgent(t *testing.T) {
 
 		stop()
 		w.keeper.heard()
-		tables = nil
+		neighbours = &told{}
 		stop = start("")
 		c.wait("registered again", func() bool { return len(c.requests) > 2 })
 		time.Sleep(time.Minute)
 		w.check("touched", w.keeper.heard(), "")
-		w.check("services in force from the checkpoint", len(tables), 1)
+		_, tables := neighbours.read()
+		w.check("services in force from the checkpoint", tables, 1)
 		c.assign()
 		c.wait("gone", func() bool { return c.gone["u1"] })
 		stop()

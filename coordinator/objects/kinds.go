@@ -38,7 +38,7 @@ func (s *Store) allStrategies() map[*resource.Resource]*strategy {
 		replicaSets:            replicaSetStrategy(),
 		core("Endpoints"):      {createOnUpdate: true},
 		core("Event"):          {createOnUpdate: true},
-		core("Secret"):         {update: two(keepSecretType)},
+		core("Secret"):         {create: one(foldStringData), update: two(updateSecret)},
 		core("ServiceAccount"): {},
 		resource.ForObject((*discoveryv1.EndpointSlice)(nil)):                                                 endpointSliceStrategy(),
 		resource.ForKind(schema.GroupVersionKind{Group: "coordination.k8s.io", Version: "v1", Kind: "Lease"}): {createOnUpdate: true, needVersion: true},
@@ -48,7 +48,19 @@ func (s *Store) allStrategies() map[*resource.Resource]*strategy {
 	}
 }
 
-func keepSecretType(secret, old *corev1.Secret) {
+// foldStringData makes data of what people write as text; the text wins, as upstream's conversion has it.
+func foldStringData(s *corev1.Secret) {
+	if len(s.StringData) > 0 && s.Data == nil {
+		s.Data = make(map[string][]byte, len(s.StringData))
+	}
+	for key, text := range s.StringData {
+		s.Data[key] = []byte(text)
+	}
+	s.StringData = nil
+}
+
+func updateSecret(secret, old *corev1.Secret) {
+	foldStringData(secret)
 	if secret.Type == "" {
 		secret.Type = old.Type
 	}

@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -35,7 +34,10 @@ func run(args []string) error {
 	flags.StringVar(&cfg.RunDir, "run-dir", setting("RUN_DIR", ""), "folder for what a reboot may lose, best on tmpfs (default: run in the state folder)")
 	flags.StringVar(&cfg.Socket, "socket", setting("SOCKET", ""), "socket for the agent (default: keeper.sock in the run folder)")
 	flags.StringVar(&cfg.CgroupParent, "cgroup-parent", setting("CGROUP_PARENT", "/skerry"), "cgroup below which containers run")
-	flags.TextVar(&level, "log-level", initialLevel(setting("LOG_LEVEL", "INFO")), "debug, info, warn or error")
+	if err := level.UnmarshalText([]byte(setting("LOG_LEVEL", "INFO"))); err != nil {
+		return fmt.Errorf("SKERRY_KEEPER_LOG_LEVEL: %w", err)
+	}
+	flags.TextVar(&level, "log-level", level, "debug, info, warn or error")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -71,23 +73,11 @@ func setting(name, otherwise string) string {
 	return otherwise
 }
 
-// initialLevel reads a level by name; what is not one falls back to info, and the flag can still say otherwise.
-func initialLevel(name string) slog.Level {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(name)); err != nil {
-		return slog.LevelInfo
-	}
-	return level
-}
-
 // notifyReady tells a service manager that agents can connect: sd_notify(3). Without one it does nothing.
 func notifyReady() error {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {
 		return nil
-	}
-	if strings.HasPrefix(path, "@") { // an abstract socket
-		path = "\x00" + path[1:]
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -2,6 +2,8 @@ package server
 
 import (
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/cgroups"
@@ -27,6 +29,8 @@ var (
 type machine struct {
 	cgroup2    bool // controllers are on the unified hierarchy
 	memorySwap bool // v1 counts swap
+	// capabilities are the keeper's own: more than these cannot be given, so they are what privileged means.
+	capabilities []string
 }
 
 // configOf translates a valid spec for libcontainer.
@@ -39,7 +43,7 @@ func configOf(spec *keeper.Spec, m machine) (*configs.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	caps, err := capabilitiesOf(spec)
+	caps, err := capabilitiesOf(spec, m)
 	if err != nil {
 		return nil, err
 	}
@@ -84,11 +88,11 @@ func namespacesOf(ns keeper.Namespaces) configs.Namespaces {
 	return out
 }
 
-func capabilitiesOf(spec *keeper.Spec) (*configs.Capabilities, error) {
+func capabilitiesOf(spec *keeper.Spec, m machine) (*configs.Capabilities, error) {
 	set := spec.Capabilities
 	switch {
 	case spec.Privileged:
-		set = capabilities.KnownCapabilities()
+		set = m.capabilities
 	case set == nil:
 		set = keeper.DefaultCapabilities()
 	}
@@ -102,6 +106,27 @@ func capabilitiesOf(spec *keeper.Spec) (*configs.Capabilities, error) {
 		}
 	}
 	return &configs.Capabilities{Bounding: set, Effective: set, Permitted: set}, nil
+}
+
+// ownCapabilities reads what this process may use. The library lists capabilities by their numbers, which are bits in the kernel's mask.
+func ownCapabilities() ([]string, error) {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return nil, fmt.Errorf("read own capabilities: %w", err)
+	}
+	_, after, _ := strings.Cut(string(status), "CapEff:\t")
+	line, _, _ := strings.Cut(after, "\n")
+	mask, err := strconv.ParseUint(line, 16, 64)
+	if err != nil {
+		return nil, fmt.Errorf("read own capabilities: %w", err)
+	}
+	var own []string
+	for i, name := range capabilities.KnownCapabilities() {
+		if mask&(1<<i) != 0 {
+			own = append(own, name)
+		}
+	}
+	return own, nil
 }
 
 func resourcesOf(r keeper.Resources, m machine) *cgroups.Resources {

@@ -77,6 +77,9 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		cfg: cfg, log: log, tree: tree, machine: tree.machine(), orphans: newOrphans(),
 		shelf: shelf{dir: filepath.Join(cfg.RunDir, "containers")}, containers: make(map[string]*container),
 	}
+	if s.machine.capabilities, err = ownCapabilities(); err != nil {
+		return nil, err
+	}
 	adoptLibraryLog(log)
 	if err := s.claim(); err != nil {
 		return nil, err

@@ -77,7 +77,7 @@ func keeperKilled(w *world) {
 	}
 	must(w.t, w.client.Kill(ctx, "c", syscall.SIGTERM, false))
 	// An old kernel does not tell the exit code of a process that is no longer the keeper's child.
-	if got := w.exit("c"); !(got.Code == 6 && !got.Unknown) && !(got.Code == 137 && got.Unknown && got.Cause == keeper.CauseUnknown) {
+	if got := w.exit("c"); (got.Code != 6 || got.Unknown) && (got.Code != 137 || !got.Unknown || got.Cause != keeper.CauseUnknown) {
 		w.t.Errorf("exit: got %+v", got)
 	}
 	must(w.t, w.client.Delete(ctx, "c"))

@@ -86,19 +86,19 @@ func logRotation(w *world) {
 	spec := w.spec("c", "lines", "1000", "100")
 	spec.LogMaxBytes, spec.LogMaxFiles = 16<<10, 3
 	w.finish(spec)
-	var all string
+	var all strings.Builder
 	for _, name := range []string{".2", ".1", ""} {
 		data, err := os.ReadFile(w.logPath("c") + name)
 		must(w.t, err)
 		if len(data) == 0 || int64(len(data)) > spec.LogMaxBytes+16<<10 {
 			w.t.Errorf("log%s has %d bytes", name, len(data))
 		}
-		all += string(data)
+		all.WriteString(string(data))
 	}
 	if _, err := os.Stat(w.logPath("c") + ".3"); err == nil {
 		w.t.Error("a fourth file")
 	}
-	numbers := regexp.MustCompile(`F (\d+) x`).FindAllStringSubmatch(all, -1)
+	numbers := regexp.MustCompile(`F (\d+) x`).FindAllStringSubmatch(all.String(), -1)
 	for i, m := range numbers {
 		if want := fmt.Sprint(1000 - len(numbers) + i); m[1] != want {
 			w.t.Fatalf("line %d: got %s, want %s", i, m[1], want)

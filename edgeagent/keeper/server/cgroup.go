@@ -58,7 +58,7 @@ func (t *cgroupTree) addMount(line string) {
 	case "cgroup2":
 		t.unified = head[4]
 	case "cgroup":
-		for _, o := range strings.Split(tail[2], ",") {
+		for o := range strings.SplitSeq(tail[2], ",") {
 			t.v1[o] = head[4]
 		}
 	default:
@@ -118,7 +118,7 @@ func (t cgroupTree) clean(group string) error {
 		if time.Now().After(limit) {
 			return fmt.Errorf("clean cgroup %s: %w", group, left)
 		}
-		time.Sleep(5 * time.Millisecond) // the kernel tells nobody when a v1 group becomes empty
+		time.Sleep(5 * time.Millisecond) //nolint:forbidigo // the kernel tells nobody when a v1 group becomes empty
 	}
 }
 
@@ -154,7 +154,7 @@ func pidsBelow(dir string) []int {
 		if err != nil {
 			continue // gone, or threaded
 		}
-		for _, line := range strings.Fields(string(data)) {
+		for line := range strings.FieldsSeq(string(data)) {
 			if pid, err := strconv.Atoi(line); err == nil && pid > 0 { // zero: in a PID namespace we cannot see
 				pids = append(pids, pid)
 			}

@@ -133,7 +133,7 @@ func (e *ends) receiveTerminal() error {
 	if e.terminal == nil {
 		return nil
 	}
-	master, err := utils.RecvFile(e.terminal)
+	master, err := utils.RecvFile(e.terminal) //nolint:staticcheck // deprecated for lack of users outside runc; there is no other
 	if err != nil {
 		return fmt.Errorf("receive terminal: %w", err)
 	}

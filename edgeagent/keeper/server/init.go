@@ -13,7 +13,7 @@ import (
 
 // init is where libcontainer's second stage begins: it runs /proc/self/exe again with the argument "init". It cannot wait for main, and
 // it does not return.
-func init() {
+func init() { //nolint:gochecknoinits // libcontainer wants it so
 	if len(os.Args) > 1 && os.Args[1] == "init" {
 		libcontainer.Init()
 	}
@@ -29,8 +29,10 @@ func adoptLibraryLog(log *slog.Logger) {
 
 type libraryLog struct{ log *slog.Logger }
 
+// Levels is logrus.Hook's.
 func (libraryLog) Levels() []logrus.Level { return logrus.AllLevels }
 
+// Fire is logrus.Hook's.
 func (h libraryLog) Fire(e *logrus.Entry) error {
 	h.log.Warn("libcontainer", "message", e.Message)
 	return nil

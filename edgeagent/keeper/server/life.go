@@ -288,7 +288,7 @@ func (s *Server) kill(id string, sig unix.Signal, all bool) error {
 		return err
 	}
 	return c.live(func(p *process) error {
-		if all && !(c.ownPID && sig == unix.SIGKILL) { // killing the first process of a PID namespace kills the others
+		if all && (!c.ownPID || sig != unix.SIGKILL) { // killing the first process of a PID namespace kills the others
 			if err := s.tree.signalAll(c.cgroup, sig); err != nil {
 				return fmt.Errorf("kill %s: %w", id, err)
 			}

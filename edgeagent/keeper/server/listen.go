@@ -64,7 +64,7 @@ func (l *listener) run(ctx context.Context, talk func(context.Context, *wire.Con
 		fd, err := l.accept()
 		if ctx.Err() != nil {
 			if err == nil {
-				err = unix.Close(fd)
+				return unix.Close(fd)
 			}
 			return nil
 		}

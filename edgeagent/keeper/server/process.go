@@ -123,7 +123,7 @@ const reapPatience = time.Second
 
 // exitInfo asks the kernel for the exit code of a process that another one reaps: Linux 6.15 and later.
 func exitInfo(fd int) ending {
-	for limit := time.Now().Add(reapPatience); time.Now().Before(limit); time.Sleep(time.Millisecond) {
+	for limit := time.Now().Add(reapPatience); time.Now().Before(limit); time.Sleep(time.Millisecond) { //nolint:forbidigo // the kernel tells nobody when another process reaps
 		info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
 		if err := unix.IoctlPidfdInfo(fd, &info); err != nil {
 			break

@@ -185,10 +185,10 @@ func appendLine(dst []byte, now time.Time, stream string, full bool, text []byte
 
 // Discard reads r to its end and drops everything, for containers without a log.
 func Discard(r io.Reader) {
-	buf := buffers.Get().(*[]byte)
+	buf := takeBuffer()
 	defer buffers.Put(buf)
 	for {
-		if _, err := r.Read(*buf); err != nil {
+		if _, err := r.Read(buf[:]); err != nil {
 			return
 		}
 	}

@@ -15,7 +15,16 @@ const (
 )
 
 // buffers are shared by all pumps, which hold one only while there is something to read.
-var buffers = sync.Pool{New: func() any { b := make([]byte, readBytes); return &b }}
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
+type buffer [readBytes]byte
+
+func takeBuffer() *buffer {
+	if b, ok := buffers.Get().(*buffer); ok {
+		return b
+	}
+	return new(buffer)
+}
 
 // Source is the reading end of a pipe. Ready blocks until Read would not, so that a waiting pump holds no buffer.
 type Source interface {
@@ -45,12 +54,12 @@ type pump struct {
 
 // step moves what can be read now; false at the end.
 func (p *pump) step(src io.Reader) bool {
-	in := buffers.Get().(*[]byte)
+	in := takeBuffer()
 	defer buffers.Put(in)
-	n, err := src.Read(*in)
+	n, err := src.Read(in[:])
 	if n > 0 {
 		now := time.Now()
-		out, lines := p.format((*in)[:n], now)
+		out, lines := p.format(in[:n], now)
 		if lines > 0 {
 			p.log.write(out, lines, now)
 		}

@@ -41,6 +41,7 @@ func OpenDisk(path string) (Disk, error) {
 
 type folder struct{ root *os.Root }
 
+// Open is Disk's.
 func (d *folder) Open(name string) (File, error) {
 	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -49,8 +50,10 @@ func (d *folder) Open(name string) (File, error) {
 	return plainFile{f}, nil
 }
 
+// Rename is Disk's.
 func (d *folder) Rename(from, to string) error { return d.root.Rename(from, to) }
 
+// SyncDir is Disk's.
 func (d *folder) SyncDir() error {
 	dir, err := d.root.Open(".")
 	if err != nil {
@@ -59,10 +62,12 @@ func (d *folder) SyncDir() error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
+// Close lets the folder go.
 func (d *folder) Close() error { return d.root.Close() }
 
 type plainFile struct{ *os.File }
 
+// Size is File's.
 func (f plainFile) Size() (int64, error) {
 	info, err := f.Stat()
 	if err != nil {

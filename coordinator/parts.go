@@ -37,6 +37,7 @@ import (
 	"skerry.dev/skerry/coordinator/objects"
 	"skerry.dev/skerry/coordinator/scheduler"
 	"skerry.dev/skerry/coordinator/view"
+	"skerry.dev/skerry/coordinator/web"
 	"skerry.dev/skerry/messaging"
 	"skerry.dev/skerry/messaging/assign"
 	"skerry.dev/skerry/messaging/store"
@@ -222,13 +223,19 @@ func (p *parts) newAPI() (*apiserver.Server, error) {
 		return nil, err
 	}
 	sessions := authn.NewSessions(p.c.tokens, time.Now)
+	page, err := web.New(web.Config{View: p.view, Liveness: p.fleet.Liveness, Log: p.log.With("part", "web")})
+	if err != nil {
+		return nil, err
+	}
 	return apiserver.New(apiserver.Config{
 		Address: p.c.config.API.Listen, TLS: tlsConfig, View: p.view, Objects: p.objects,
 		Authenticator: authn.Union{authn.Certificates{}, authn.Bearer{Tokens: p.c.tokens}, sessions},
 		Nodes:         &nodes{conn: p.conn, signer: p.c.identity.signer},
 		Mounts: map[string]apiserver.Mount{
-			"/v2/":        {Handler: p.registry, Challenge: `Basic realm="skerry"`},
-			"/skerry/v1/": {Handler: &rebalancing{source: p.source, writer: p.writer, options: p.c.config.rebalanceOptions()}},
+			web.Prefix:             {Handler: page, Public: true},
+			web.Prefix + "session": {Handler: sessions, Public: true},
+			"/v2/":                 {Handler: p.registry, Challenge: `Basic realm="skerry"`},
+			"/skerry/v1/":          {Handler: &rebalancing{source: p.source, writer: p.writer, options: p.c.config.rebalanceOptions()}},
 		},
 		Build: api.BuildVersion, Log: p.log.With("part", "api"),
 	})

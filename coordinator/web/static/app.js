@@ -53,7 +53,7 @@ function show(kind, key) {
   open = { kind, key };
   logs = null;
   drawDrawer();
-  $('#drawer .drawer-head button').focus();
+  setTimeout(() => open && $('#drawer .drawer-head button').focus(), 50); // after the key that opened it is done: it must not press the button
   if (kind === 'pods') logTail(key).then((node) => { logs = { key, node }; schedule(); });
 }
 
@@ -95,7 +95,7 @@ function key(e) {
   else if (e.key === 'k') move(-1);
   else if (e.key === '/') { e.preventDefault(); $('#filter').focus(); }
   else if (e.key === '?') $('#help').showModal();
-  else if (e.key === 'Enter' && e.target.dataset.open) e.target.click();
+  else if (e.key === 'Enter' && e.target.matches('tr[data-open]')) { e.preventDefault(); e.target.click(); }
 }
 
 async function session(method, token) {

@@ -52,7 +52,7 @@ function bars(n) {
   const cpu = quantity(can.cpu);
   const memory = quantity(can.memory);
   return [
-    bar('CPU', cpu, asked.cpu, load ? load.cpuMillis / 1000 : null, `${load ? `${(load.cpuMillis / 1000).toFixed(2)} used, ` : ''}${asked.cpu.toFixed(2)} asked of ${cpu}`),
+    bar('CPU', cpu, asked.cpu, load ? load.cpuMillis / 1000 : null, `${load ? `${(load.cpuMillis / 1000).toFixed(2)} used, ` : ''}${asked.cpu.toFixed(2)} asked of ${Number(cpu.toFixed(2))}`),
     bar('Memory', memory, asked.memory, load ? load.memoryBytes : null, `${load ? `${bytes(load.memoryBytes)} used, ` : ''}${bytes(asked.memory)} asked of ${bytes(memory)}`),
     load ? bar('Disk', load.diskTotalBytes, 0, load.diskBytes, `${bytes(load.diskBytes)} of ${bytes(load.diskTotalBytes)}`) : null,
     bar('Pods', quantity(can.pods), pods.length, null, `${pods.length} of ${can.pods || 0}`),
@@ -65,13 +65,15 @@ function dots(pods) {
   })), pods.length > 120 ? h('span', { class: 'quiet' }, `and ${pods.length - 120} more`) : null);
 }
 
-function board(i) { return [i?.system?.vendor, i?.system?.product].filter(Boolean).join(' ') || 'board unknown'; }
+function board(i) { return [i?.system?.vendor, i?.system?.product].filter(Boolean).join(' ') || (i?.system?.virtualization ? 'virtual machine' : 'board unknown'); }
 
 function hardwareLine(i) {
   if (!i) return 'not probed yet';
+  const count = (n, what) => `${n} ${what}${n === 1 ? '' : 's'}`;
   const physical = (i.links || []).filter((l) => l.physical).length;
-  const parts = [i.cpu.model || i.kernel.architecture, `${i.cpu.threads} threads`, bytes(i.memory.totalBytes), `${(i.disks || []).length} disks`, `${physical} links`];
-  if (i.devices?.length) parts.push(`${i.devices.length} devices`);
+  const parts = [i.cpu.model || i.kernel.architecture, count(i.cpu.threads, 'thread'), bytes(i.memory.totalBytes), count((i.disks || []).length, 'disk')];
+  if (physical) parts.push(count(physical, 'link'));
+  if (i.devices?.length) parts.push(count(i.devices.length, 'device'));
   return parts.join(' · ');
 }
 
@@ -100,7 +102,7 @@ function hardware(i) {
     ['CPU', `${i.cpu.model || ''} ${i.cpu.sockets}×${i.cpu.cores} cores, ${i.cpu.threads} threads${i.cpu.maxMHz ? `, ${i.cpu.maxMHz} MHz` : ''}`],
     ['Memory', bytes(i.memory.totalBytes)], ['NUMA', i.numa?.length > 1 ? list(i.numa, (n) => `${n.id}: CPUs ${n.cpus}, ${bytes(n.memoryBytes)}`) : null],
     ['Disks', list(i.disks, (d) => `${d.name} ${bytes(d.sizeBytes)} ${d.bus || ''} ${d.rotational ? 'rotational' : 'solid'}${d.removable ? ', removable' : ''} ${d.model || ''}`)],
-    ['Links', list((i.links || []).filter((l) => l.type !== 'veth' && l.type !== 'loopback'), (l) => `${l.name} ${l.type} ${l.up ? 'up' : 'down'}${l.speedMbps ? ` ${l.speedMbps} Mbit/s` : ''} ${(l.addresses || []).join(' ')}`)],
+    ['Links', list((i.links || []).filter((l) => l.physical || (l.type !== 'loopback' && l.addresses?.length)), (l) => `${l.name} ${l.type} ${l.up ? 'up' : 'down'}${l.speedMbps ? ` ${l.speedMbps} Mbit/s` : ''} ${(l.addresses || []).join(' ')}`)],
     ['Devices', list(i.devices, (d) => `${d.class} ${d.path || d.name} ${d.label || ''}`)],
     ['USB', list(i.usb, (u) => `${u.path} ${u.vendor}:${u.product} ${u.name || u.className || ''}`)],
     ['PCI', list(i.pci, (p) => `${p.address} ${p.vendor}:${p.device} ${p.className || p.class} ${p.driver || ''}`)],

@@ -229,4 +229,3 @@ func (s *stream) flush() error {
 	s.out.Reset()
 	return s.control.Flush()
 }
-

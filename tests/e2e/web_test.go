@@ -189,4 +189,3 @@ spec:
         resources: {requests: {cpu: 10m, memory: 16Mi}}
         readinessProbe: {httpGet: {path: /readyz, port: 8080}, periodSeconds: 1}
 `
-

@@ -69,6 +69,7 @@ function close() {
 function route() {
   const wanted = location.hash.replace(/^#\//, '');
   if (!names.includes(wanted)) return;
+  if (view !== wanted) $('#filter').value = '';
   view = wanted;
   draw();
 }

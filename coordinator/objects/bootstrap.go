@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"skerry.dev/skerry/coordinator/resource"
 )
 
 // apiServicePort and apiTargetPort are where pods find the API: the kubernetes Service, and the coordinator behind it.
@@ -21,6 +23,11 @@ const (
 // service network. It is safe to repeat; what exists stays as it is.
 func (s *Store) Bootstrap(ctx context.Context) error {
 	for _, obj := range s.systemObjects() {
+		// Asked first: the address of a Service that exists is taken, which is what a second creation would complain of.
+		m := metaOf(obj)
+		if _, exists := s.view.Get(resource.ForObject(obj), m.GetNamespace(), m.GetName()); exists {
+			continue
+		}
 		_, err := s.Create(ctx, obj, WriteOptions{})
 		if err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("create %T %s: %w", obj, metaOf(obj).GetName(), err)

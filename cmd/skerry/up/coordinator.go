@@ -82,6 +82,7 @@ func (u *Up) awaitCoordinator(ctx context.Context) error {
 		if err == nil {
 			if err = c.Get(ctx, "/readyz", nil); err == nil {
 				u.client = c
+				u.coordinator.proven()
 				u.say("coordinator ready in %s", time.Since(began).Round(10*time.Millisecond))
 				return nil
 			}

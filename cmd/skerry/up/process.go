@@ -24,13 +24,13 @@ type process struct {
 	once  sync.Once
 	fails chan error // one slot: why it cannot run
 
-	mu  sync.Mutex
-	pid int
+	mu    sync.Mutex
+	pid   int
+	proof bool // it has answered once: from then on a death is an accident, not a fault of its settings
 }
 
 const (
 	restartPause = 200 * time.Millisecond
-	settled      = 3 * time.Second  // a child that dies sooner than this at its first start has a reason to read
 	stopTime     = 10 * time.Second // to end in order after SIGTERM
 )
 
@@ -46,17 +46,26 @@ func (p *process) PID() int {
 	return p.pid
 }
 
+// proven says that the child works.
+func (p *process) proven() {
+	p.mu.Lock()
+	p.proof = true
+	p.mu.Unlock()
+}
+
 // run keeps the child running until ctx ends. The child is told by the kernel when this thread dies, so the thread is kept.
 func (p *process) run(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	for first := true; ; first = false {
-		began := time.Now()
+	for {
 		err := p.live(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if first && time.Since(began) < settled {
+		p.mu.Lock()
+		proof := p.proof
+		p.mu.Unlock()
+		if !proof {
 			err = fmt.Errorf("%s: %w: %s", p.name, err, p.lastLine())
 			p.failed() <- err
 			return err

@@ -95,7 +95,10 @@ func (s *storm) calm(ctx context.Context) error {
 		if err := s.cluster.Get(ctx, &pods, "pods", "-l", "soak=yes"); err != nil {
 			return false, err
 		}
-		return len(pods.Items) == 2*replicas && allReady(pods.Items), fmt.Errorf("%d pods: %s", len(pods.Items), summary(pods.Items))
+		if len(pods.Items) == 2*replicas && allReady(pods.Items) {
+			return true, nil
+		}
+		return false, fmt.Errorf("%d pods: %s", len(pods.Items), summary(pods.Items))
 	})
 }
 

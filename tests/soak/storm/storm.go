@@ -131,9 +131,9 @@ func (s *storm) progress(ctx context.Context, w *writer) error {
 // kill breaks something every now and then. Troubles that take long, such as a node without power, go on beside others.
 func (s *storm) kill(ctx context.Context) error {
 	random := rand.New(rand.NewSource(s.Seed)) //nolint:gosec // repeatable, not secret
-	pause := s.Duration / time.Duration(s.Kills) * 8 / 10
+	pause := s.Duration / time.Duration(s.Kills) / 2 // some miss: their victim is away
 	var troubles errgroup.Group
-	for n := 0; n < s.Kills && ctx.Err() == nil; n++ {
+	for s.hits() < s.Kills && ctx.Err() == nil {
 		kind, node := pick(random), s.cluster.State0.Nodes[random.Intn(s.Nodes)].Name
 		away := time.Duration(500+random.Intn(6000)) * time.Millisecond
 		troubles.Go(func() error { return s.trouble(ctx, kind, node, away) })
@@ -190,6 +190,19 @@ func (s *storm) hit(kind string, pid int) {
 		kind = "missed"
 	}
 	s.count(kind)
+}
+
+// hits is how many kills hit.
+func (s *storm) hits() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for kind, times := range s.counts {
+		if kind != "missed" {
+			n += times
+		}
+	}
+	return n
 }
 
 func (s *storm) count(kind string) {

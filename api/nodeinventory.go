@@ -127,7 +127,7 @@ type Mount struct {
 // Link is one network interface.
 type Link struct {
 	Name      string   `json:"name"`
-	Type      string   `json:"type"` // ethernet, wifi, wwan, bridge, veth, loopback, tunnel, can ...
+	Type      string   `json:"type"` // ethernet, wifi, wwan, bridge, bond, vlan, veth, loopback, tunnel, ppp, can, virtual ...
 	MAC       string   `json:"mac,omitempty"`
 	SpeedMbps int      `json:"speedMbps,omitempty"` // 0 when the driver does not say
 	MTU       int      `json:"mtu,omitempty"`
@@ -146,6 +146,9 @@ type PCI struct {
 	Device    string `json:"device"`
 	Driver    string `json:"driver,omitempty"`
 	NUMANode  int    `json:"numaNode"` // -1 when the firmware does not say
+	// SR-IOV: how many virtual functions the device can have, and has.
+	MaxVirtualFunctions int `json:"maxVirtualFunctions,omitempty"`
+	VirtualFunctions    int `json:"virtualFunctions,omitempty"`
 }
 
 // USB is one USB device (not a hub's root).
@@ -161,7 +164,7 @@ type USB struct {
 
 // Device is a character device that a workload may claim.
 type Device struct {
-	Class string `json:"class"` // serial, i2c, spi, gpio, video, gpu, sound, watchdog
+	Class string `json:"class"` // serial, i2c, spi, gpio, video, gpu, sound, watchdog, ipmi
 	Name  string `json:"name"`
 	Path  string `json:"path"` // under /dev
 	Label string `json:"label,omitempty"`

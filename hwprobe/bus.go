@@ -1,7 +1,6 @@
 package hwprobe
 
 import (
-	"strconv"
 	"strings"
 
 	"skerry.dev/skerry/api"
@@ -19,9 +18,10 @@ func (t tree) pci() []api.PCI {
 		p := api.PCI{
 			Address: address, Class: class[:4], ClassName: pciClass(class[:4]),
 			Vendor: t.hex(dir + "vendor"), Device: t.hex(dir + "device"), Driver: t.linkName(dir + "driver"), NUMANode: -1,
+			MaxVirtualFunctions: t.count(dir + "sriov_totalvfs"), VirtualFunctions: t.count(dir + "sriov_numvfs"),
 		}
-		if n, err := strconv.Atoi(t.text(dir + "numa_node")); err == nil {
-			p.NUMANode = n
+		if n := t.text(dir + "numa_node"); n != "" && n[0] != '-' {
+			p.NUMANode = t.count(dir + "numa_node")
 		}
 		out = append(out, p)
 	}
@@ -30,10 +30,11 @@ func (t tree) pci() []api.PCI {
 
 // PCI classes, from the PCI-SIG's code and ID assignment specification; the longest match names the function.
 var pciClasses = map[string]string{
-	"01": "storage", "0101": "ide", "0104": "raid", "0106": "sata", "0108": "nvme", "02": "network", "0280": "wireless",
+	"00": "unclassified", "01": "storage", "0101": "ide", "0104": "raid", "0106": "sata", "0108": "nvme", "02": "network", "0280": "wireless",
 	"03": "display", "0300": "vga", "0302": "3d", "04": "multimedia", "0403": "audio", "05": "memory", "06": "bridge",
 	"07": "communication", "0700": "serial", "08": "system", "09": "input", "0b": "processor", "0c": "serial-bus", "0c03": "usb",
-	"0c05": "smbus", "0d": "wireless", "10": "encryption", "11": "signal-processing", "12": "accelerator", "13": "instrumentation",
+	"0c05": "smbus", "0d": "wireless", "0e": "intelligent", "10": "encryption", "11": "signal-processing", "12": "accelerator",
+	"13": "instrumentation", "40": "coprocessor", "0b40": "coprocessor", "ff": "unassigned", "0380": "display",
 }
 
 func pciClass(class string) string {

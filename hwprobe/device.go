@@ -15,7 +15,7 @@ var deviceClasses = []struct{ class, folder, prefix string }{
 	{"gpu", "sys/class/drm", "renderD"},
 	{"sound", "sys/class/sound", "pcm"},
 	{"watchdog", "sys/class/watchdog", "watchdog"},
-	{"can", "sys/class/net", "can"},
+	{"ipmi", "sys/class/ipmi", "ipmi"},
 }
 
 func (t tree) devices() []api.Device {
@@ -32,11 +32,8 @@ func (t tree) devices() []api.Device {
 	return out
 }
 
-// node is the device's path below /dev, which its uevent names when it is not the plain one. Network devices have none.
+// node is the device's path below /dev, which its uevent names when it is not the plain one.
 func (t tree) node(dir, name string) string {
-	if strings.HasPrefix(dir, "sys/class/net/") {
-		return ""
-	}
 	if dev := t.pairs(dir + "uevent")["DEVNAME"]; dev != "" {
 		return "/dev/" + strings.TrimPrefix(dev, "/dev/")
 	}

@@ -1,6 +1,7 @@
 package hwprobe
 
 import (
+	"math"
 	"slices"
 	"strings"
 
@@ -9,14 +10,20 @@ import (
 	"skerry.dev/skerry/api"
 )
 
-const sectorBytes = 512 // of /sys/block/*/size, whatever the disk's own sectors are
+const (
+	sectorBytes = 512 // of /sys/block/*/size, whatever the disk's own sectors are
+	maxSectors  = math.MaxInt64 / sectorBytes
+)
 
 func (t tree) disks() []api.Disk {
 	var out []api.Disk
 	for _, name := range t.names("sys/block") {
 		dir := "sys/block/" + name + "/"
 		size := t.number(dir + "size")
-		if virtualDisk(name) || size <= 0 && t.text(dir+"removable") != "1" {
+		if size > maxSectors {
+			size = 0
+		}
+		if virtualDisk(name) || t.text(dir+"hidden") == "1" || size == 0 && t.text(dir+"removable") != "1" {
 			continue
 		}
 		out = append(out, api.Disk{
@@ -64,6 +71,8 @@ func (t tree) diskBus(name string) string {
 		return "xen"
 	case strings.Contains(place, "/ata"):
 		return "sata"
+	case strings.Contains(place, "/end_device-"):
+		return "sas"
 	case strings.HasPrefix(name, "sd"):
 		return "scsi"
 	}

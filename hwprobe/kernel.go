@@ -2,6 +2,7 @@ package hwprobe
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"skerry.dev/skerry/api"
@@ -113,6 +114,7 @@ func kernelAtLeast(release string, major, minor int) bool {
 	if len(parts) < 2 {
 		return false
 	}
-	a, b := atoi(parts[0]), atoi(parts[1])
-	return a > major || a == major && b >= minor
+	a, err := strconv.Atoi(parts[0])
+	b, err2 := strconv.Atoi(parts[1])
+	return err == nil && err2 == nil && (a > major || a == major && b >= minor)
 }

@@ -40,14 +40,15 @@ func (t tree) hugePages() []api.HugePage {
 	const dir = "sys/kernel/mm/hugepages"
 	var out []api.HugePage
 	for _, name := range t.names(dir) {
-		size, ok := strings.CutSuffix(strings.TrimPrefix(name, "hugepages-"), "kB")
-		if !ok {
+		digits, ok := strings.CutSuffix(strings.TrimPrefix(name, "hugepages-"), "kB")
+		size, err := strconv.ParseInt(digits, 10, 32)
+		if !ok || err != nil || size <= 0 {
 			continue
 		}
 		out = append(out, api.HugePage{
-			SizeBytes: int64(atoi(size)) << 10,
-			Total:     t.number(dir + "/" + name + "/nr_hugepages"),
-			Free:      t.number(dir + "/" + name + "/free_hugepages"),
+			SizeBytes: size << 10,
+			Total:     int64(t.count(dir + "/" + name + "/nr_hugepages")),
+			Free:      int64(t.count(dir + "/" + name + "/free_hugepages")),
 		})
 	}
 	slices.SortFunc(out, func(a, b api.HugePage) int { return cmp.Compare(a.SizeBytes, b.SizeBytes) })

@@ -19,8 +19,8 @@ func (t tree) sensors() []api.Sensor {
 	var out []api.Sensor
 	for _, zone := range t.names("sys/class/thermal") {
 		dir := "sys/class/thermal/" + zone + "/"
-		if value := t.text(dir + "temp"); strings.HasPrefix(zone, "thermal_zone") && value != "" {
-			out = append(out, api.Sensor{Chip: zone, Name: t.text(dir + "type"), Kind: "temperature", Value: float64(t.number(dir+"temp")) / 1000})
+		if value, ok := t.integer(dir + "temp"); ok && strings.HasPrefix(zone, "thermal_zone") {
+			out = append(out, api.Sensor{Chip: zone, Name: t.text(dir + "type"), Kind: "temperature", Value: float64(value) / 1000})
 		}
 	}
 	for _, chip := range t.names("sys/class/hwmon") {
@@ -29,12 +29,18 @@ func (t tree) sensors() []api.Sensor {
 	return out
 }
 
+// hwmon reads the channels of one chip. Meters of a whole machine's power give an average only.
 func (t tree) hwmon(dir string) []api.Sensor {
 	var out []api.Sensor
-	chip := t.text(dir + "name")
+	chip := firstText(t, dir+"name", dir+"device/name")
 	for _, file := range t.names(strings.TrimSuffix(dir, "/")) {
 		channel, ok := strings.CutSuffix(file, "_input")
-		if !ok || t.text(dir+file) == "" {
+		if !ok {
+			channel, ok = strings.CutSuffix(file, "_average")
+			ok = ok && !t.exists(dir+channel+"_input")
+		}
+		value, readable := t.integer(dir + file)
+		if !ok || !readable {
 			continue
 		}
 		for _, k := range sensorKinds {
@@ -43,7 +49,7 @@ func (t tree) hwmon(dir string) []api.Sensor {
 				if name == "" {
 					name = channel
 				}
-				out = append(out, api.Sensor{Chip: chip, Name: name, Kind: k.kind, Value: float64(t.number(dir+file)) / k.divisor})
+				out = append(out, api.Sensor{Chip: chip, Name: name, Kind: k.kind, Value: float64(value) / k.divisor})
 			}
 		}
 	}
@@ -59,9 +65,8 @@ func (t tree) supplies() []api.Supply {
 			online := v != "0"
 			s.Online = &online
 		}
-		if v := t.text(dir + "capacity"); v != "" {
-			percent := atoi(v)
-			s.CapacityPercent = &percent
+		if v := t.count(dir + "capacity"); v <= 100 && t.text(dir+"capacity") != "" {
+			s.CapacityPercent = &v
 		}
 		out = append(out, s)
 	}

@@ -16,6 +16,9 @@ func (t tree) system() api.System {
 	case t.exists(dmi + "sys_vendor"), t.exists(dmi + "product_name"):
 		s.Source = "dmi"
 		s.Vendor, s.Product = t.dmi("sys_vendor", "board_vendor"), t.dmi("product_name", "board_name")
+		if s.Vendor == "LENOVO" { // its product name is an order number; the name of the machine is in the version
+			s.Product = t.dmi("product_version", "product_name")
+		}
 		s.Serial, s.BIOSVersion = t.dmi("product_serial", "board_serial"), t.text(dmi+"bios_version")
 	case t.exists(dt + "model"):
 		s.Source = "device-tree"
@@ -33,7 +36,8 @@ func (t tree) dmi(fields ...string) string {
 	for _, f := range fields {
 		v := t.text("sys/class/dmi/id/" + f)
 		switch strings.ToLower(v) {
-		case "", "none", "default string", "not specified", "system product name", "system serial number", "to be filled by o.e.m.", "0", "0123456789":
+		case "", "none", "default string", "not specified", "not applicable", "not available", "n/a", "system manufacturer", "system product name",
+			"system serial number", "to be filled by o.e.m.", "o.e.m.", "oem", "empty", "invalid", "unknown", "0", "0123456789", "123456789":
 		default:
 			return v
 		}
@@ -77,7 +81,7 @@ func (t tree) virtualization(s api.System) string {
 	if strings.Contains(t.text("proc/device-tree/hypervisor/compatible"), "kvm") {
 		return "kvm"
 	}
-	if s.Source == "" && strings.Contains(t.text("proc/cpuinfo"), " hypervisor") {
+	if strings.Contains(t.text("proc/cpuinfo"), " hypervisor") {
 		return "unknown"
 	}
 	return ""
@@ -89,7 +93,8 @@ func (t tree) tpm() *api.TPM {
 		return nil
 	}
 	tpm := &api.TPM{Version: "1.2", Path: "/dev/" + names[0]}
-	if t.text("sys/class/tpm/"+names[0]+"/tpm_version_major") == "2" {
+	// Kernels before 5.6 do not say the version, but only a 2.0 has a resource manager.
+	if t.text("sys/class/tpm/"+names[0]+"/tpm_version_major") == "2" || t.exists("sys/class/tpmrm/tpmrm"+strings.TrimPrefix(names[0], "tpm")) {
 		tpm.Version = "2.0"
 	}
 	return tpm

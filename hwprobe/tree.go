@@ -3,9 +3,11 @@ package hwprobe
 import (
 	"io"
 	"io/fs"
+	"math"
 	"path"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // tree reads small kernel files. A missing or unreadable one is empty: boards differ in what they have, and a driver may
@@ -25,20 +27,46 @@ func (t tree) text(name string) string {
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSpace(strings.Trim(string(data), "\x00"))
+	return strings.Trim(strings.Map(printable, strings.ToValidUTF8(string(data), "")), "\x00 \t\n")
 }
 
-func (t tree) number(name string) int64 {
+// printable drops what firmware leaves in names and serial numbers and what no terminal should be sent. NUL stays: it
+// parts the strings of a device tree.
+func printable(r rune) rune {
+	if r == 0 || r == '\n' || r == '\t' || unicode.IsPrint(r) {
+		return r
+	}
+	return -1
+}
+
+// integer is false when there is no number.
+func (t tree) integer(name string) (int64, bool) {
 	n, err := strconv.ParseInt(t.text(name), 10, 64)
-	if err != nil {
+	return n, err == nil
+}
+
+// number reads one that cannot be negative; what makes no sense is zero.
+func (t tree) number(name string) int64 {
+	n, _ := t.integer(name)
+	return max(0, n)
+}
+
+// count reads a number that fits 31 bits; others are zero, for drivers say 4294967295 when they mean "unknown".
+func (t tree) count(name string) int {
+	n := t.number(name)
+	if n > math.MaxInt32 {
 		return 0
 	}
-	return n
+	return int(n)
 }
 
-// hex reads 0x1af4 and 1af4 alike and returns its digits, lower case; empty when there are none.
+// hex reads 0x1af4 and 1af4 alike and returns its digits, lower case; empty when it is no such number.
 func (t tree) hex(name string) string {
-	return strings.ToLower(strings.TrimPrefix(t.text(name), "0x"))
+	digits := strings.ToLower(strings.TrimPrefix(t.text(name), "0x"))
+	if strings.Trim(digits, "0123456789abcdef") != "" {
+		return ""
+	}
+	return digits
 }
 
 func (t tree) exists(name string) bool {

@@ -36,7 +36,7 @@ func newClient(c *cluster.Cluster) (*client, error) {
 
 var errRefused = errors.New("refused")
 
-func (c *client) do(ctx context.Context, method, path, contentType string, body, out any) error {
+func (c *client) do(ctx context.Context, method, path string, body, out any) error {
 	data, err := json.Marshal(body)
 	if err != nil {
 		return err
@@ -46,7 +46,7 @@ func (c *client) do(ctx context.Context, method, path, contentType string, body,
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
-	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return err
@@ -117,7 +117,7 @@ func (w *writer) run(ctx context.Context) error {
 }
 
 func (w *writer) remove(ctx context.Context, name string, value int) int {
-	err := w.client.do(ctx, http.MethodDelete, configMaps+"/"+name, "application/json", struct{}{}, nil)
+	err := w.client.do(ctx, http.MethodDelete, configMaps+"/"+name, struct{}{}, nil)
 	w.note(name, -1, err)
 	return value
 }
@@ -125,9 +125,9 @@ func (w *writer) remove(ctx context.Context, name string, value int) int {
 // write creates or replaces: a PUT without a revision, then a POST when there is nothing to replace.
 func (w *writer) write(ctx context.Context, name string, value int) {
 	object := map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]string{"name": name, "namespace": "default"}, "data": map[string]string{"value": strconv.Itoa(value)}}
-	err := w.client.do(ctx, http.MethodPut, configMaps+"/"+name, "application/json", object, nil)
+	err := w.client.do(ctx, http.MethodPut, configMaps+"/"+name, object, nil)
 	if errors.Is(err, errRefused) {
-		err = w.client.do(ctx, http.MethodPost, configMaps, "application/json", object, nil)
+		err = w.client.do(ctx, http.MethodPost, configMaps, object, nil)
 	}
 	w.note(name, value, err)
 }
@@ -160,7 +160,7 @@ func (w *writer) verify(ctx context.Context) error {
 			Data     map[string]string
 		}
 	}
-	if err := w.client.do(ctx, http.MethodGet, configMaps, "application/json", nil, &list); err != nil {
+	if err := w.client.do(ctx, http.MethodGet, configMaps, nil, &list); err != nil {
 		return err
 	}
 	have := map[string]int{}

@@ -61,7 +61,7 @@ FUZZTIME ?= 20s
 fuzz: ## every fuzz target for FUZZTIME each
 	@tests/fuzz $(FUZZTIME)
 
-bench: deps build $(TOOLS)/kube-apiserver ## measure beside the peers and rewrite docs/benchmarks.md
+bench: deps build $(TOOLS)/kube-apiserver $(TOOLS)/etcd ## measure beside the peers and rewrite docs/benchmarks.md
 	go run ./tests/bench -write docs/benchmarks.md
 
 lint: ## golangci-lint, pinned in tests/tools/lint
@@ -75,6 +75,9 @@ generate: ## rewrite generated code
 
 $(TOOLS)/kubectl $(TOOLS)/kube-apiserver: tests/tools/kubernetes/go.mod
 	go -C tests/tools/kubernetes build -trimpath -o $(ROOT)/$@ -ldflags "-s -w -X $(KUBEVER).gitVersion=v$(K8S) -X $(KUBEVER).gitMajor=1 -X $(KUBEVER).gitMinor=37 -X $(KUBEVER).gitTreeState=clean -X $(KUBEVER).gitCommit=none -X $(KUBEVER).buildDate=1970-01-01T00:00:00Z" k8s.io/kubernetes/cmd/$(@F)
+
+$(TOOLS)/etcd: tests/tools/etcd/go.mod
+	go -C tests/tools/etcd build -trimpath -ldflags '-s -w' -o $(ROOT)/$@ go.etcd.io/etcd/server/v3
 
 $(TOOLS)/nats: tests/tools/nats/go.mod
 	go -C tests/tools/nats build -trimpath -ldflags '-s -w' -o $(ROOT)/$@ github.com/nats-io/natscli/nats

@@ -1,0 +1,268 @@
+// Package api measures Skerry's coordinator beside upstream's API server and etcd: the same client makes the same requests
+// to both, in turns, and the kernel says what the servers used.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"skerry.dev/skerry/tests/bench/section"
+)
+
+// Section is the chapter about the API.
+type Section struct{}
+
+// Name is "api".
+func (Section) Name() string { return "api" }
+
+// effort is how much is measured.
+type effort struct {
+	starts, rounds int
+	length         time.Duration // of a round
+	idle           time.Duration // before memory is read
+	lists, events  int
+	pods, maps     int64
+}
+
+func effortOf(quick bool) effort {
+	if quick {
+		return effort{starts: 1, rounds: 2, length: 300 * time.Millisecond, idle: 3 * time.Second, lists: 2, events: 3, pods: 2000, maps: 1000}
+	}
+	return effort{starts: 3, rounds: 5, length: 1500 * time.Millisecond, idle: 20 * time.Second, lists: 5, events: 15, pods: 10_000, maps: 5_000}
+}
+
+// bench is one run. Skerry comes first in all tables.
+type bench struct {
+	effort
+	servers []*server
+	out     strings.Builder
+}
+
+// Run starts both servers, measures, and stops them.
+func (Section) Run(ctx context.Context, quick bool) (markdown string, err error) {
+	b := &bench{effort: effortOf(quick)}
+	for _, create := range []func() (*server, error){newSkerry, newKubernetes} {
+		s, err := create()
+		if err != nil {
+			return "", errors.Join(err, b.stop())
+		}
+		b.servers = append(b.servers, s)
+	}
+	defer func() { err = errors.Join(err, b.stop()) }()
+	b.out.WriteString(introduction)
+	for _, step := range []func(context.Context) error{b.start, b.operations, b.fill, b.lists, b.watch, b.restart} {
+		if err := step(ctx); err != nil {
+			return "", err
+		}
+	}
+	return b.out.String(), nil
+}
+
+const introduction = `## API
+
+` + "`skerry-coordinator`" + ` beside Kubernetes' own kube-apiserver 1.37.2 over etcd 3.7.0, on loopback. Both with TLS, token authentication, their
+defaults, and every write synced to disk before it is acknowledged. The coordinator's figures include its store, its
+scheduler and its controllers, which are the same process; kube-apiserver has none of the latter beside it. The client is
+client-go's, with 16 connections and one request at a time on each, without decoding the answers. It shares the cores with
+the servers, so requests per second are a figure of client and server together, while CPU is the server's alone.
+
+`
+
+func (b *bench) stop() error {
+	var err error
+	for _, s := range b.servers {
+		err = errors.Join(err, s.stop())
+	}
+	return err
+}
+
+func (b *bench) start(ctx context.Context) error {
+	t := section.NewTable("on an empty state", "first start to first answered GET", "RSS idle", "RSS of its store", "CPU idle, per minute")
+	for _, s := range b.servers {
+		took, err := s.start(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.prepare(ctx); err != nil {
+			return err
+		}
+		idle, err := s.idle(ctx, b.effort.idle)
+		if err != nil {
+			return err
+		}
+		t.Row(s.name, section.Duration(took), section.Bytes(idle.resident), storeBytes(s, idle.store), section.Duration(idle.cpu.total()*time.Duration(time.Minute/b.effort.idle)))
+	}
+	b.out.WriteString("### Start and idle\n\n" + t.String() + "\n")
+	return nil
+}
+
+// idleness is what a server uses when nobody asks for anything.
+type idleness struct {
+	resident, store int64
+	cpu             usage
+}
+
+func (s *server) idle(ctx context.Context, length time.Duration) (idleness, error) {
+	if err := pause(ctx, length); err != nil { // the start's own work
+		return idleness{}, err
+	}
+	before, err := s.cpu()
+	if err != nil {
+		return idleness{}, err
+	}
+	if err := pause(ctx, length); err != nil {
+		return idleness{}, err
+	}
+	after, err := s.cpu()
+	if err != nil {
+		return idleness{}, err
+	}
+	i := idleness{cpu: after.since(before)}
+	i.resident, i.store, err = s.resident()
+	return i, err
+}
+
+func storeBytes(s *server, bytes int64) string {
+	if s.store == nil {
+		return "in it"
+	}
+	return section.Bytes(bytes)
+}
+
+func (b *bench) operations(ctx context.Context) error {
+	b.out.WriteString("### Requests\n\n")
+	speed := section.NewTable("request", "Skerry per second", "kube-apiserver per second", "Skerry p50", "kube-apiserver p50", "Skerry p99", "kube-apiserver p99")
+	cost := section.NewTable("server CPU per request", "Skerry", "kube-apiserver", "and etcd", "kube-apiserver / Skerry", "both / Skerry")
+	for _, k := range kinds {
+		for _, s := range b.servers {
+			if err := s.populate(ctx, k, 0, populatedObjects); err != nil {
+				return err
+			}
+		}
+		for _, media := range []string{asJSON, asProtobuf} {
+			if err := b.measure(ctx, k, media, speed, cost); err != nil {
+				return err
+			}
+		}
+		for _, s := range b.servers {
+			if err := s.clear(ctx, k); err != nil {
+				return err
+			}
+		}
+	}
+	fmt.Fprintf(&b.out, "Medians of %d rounds of %s, in turns. PATCH is a merge patch of one annotation, PUT the whole object; POST makes new objects.\n\n%s\n", b.rounds, b.length, speed)
+	fmt.Fprintf(&b.out, "CPU is user and kernel time of the process, with what it does about the requests within %s after the last.\n\n%s\n", settle, cost)
+	return nil
+}
+
+func (b *bench) measure(ctx context.Context, k kind, media string, speed, cost *section.Table) error {
+	clients := make([][]*rest.RESTClient, len(b.servers))
+	for i, s := range b.servers {
+		var err error
+		if clients[i], err = s.newClients(media); err != nil {
+			return err
+		}
+		for _, c := range clients[i] {
+			defer c.Client.CloseIdleConnections()
+		}
+	}
+	all, err := operations(k, media)
+	if err != nil {
+		return err
+	}
+	for _, o := range all {
+		results, err := b.compare(ctx, o, clients)
+		if err != nil {
+			return err
+		}
+		ours, theirs := results[0], results[1]
+		speed.Row(o, section.Count(int64(ours.perSecond)), section.Count(int64(theirs.perSecond)), section.Duration(ours.p50), section.Duration(theirs.p50), section.Duration(ours.p99), section.Duration(theirs.p99))
+		cost.Row(o, section.Duration(ours.cpu.api), section.Duration(theirs.cpu.api), section.Duration(theirs.cpu.store),
+			section.Ratio(theirs.cpu.api, ours.cpu.api), section.Ratio(theirs.cpu.total(), ours.cpu.api))
+	}
+	return nil
+}
+
+// compare measures one operation on all servers in turns, after a short round that opens connections and fills caches.
+func (b *bench) compare(ctx context.Context, o operation, clients [][]*rest.RESTClient) ([]summary, error) {
+	rounds := make([][]round, len(b.servers))
+	for n := range b.rounds + 1 {
+		for i, s := range b.servers {
+			length := b.length
+			if n == 0 {
+				length /= 5
+			}
+			r, err := o.run(ctx, s, clients[i], length)
+			if err != nil {
+				return nil, err
+			}
+			if n > 0 {
+				rounds[i] = append(rounds[i], r)
+			}
+		}
+	}
+	out := make([]summary, len(b.servers))
+	for i := range rounds {
+		out[i] = summarize(rounds[i])
+	}
+	return out, nil
+}
+
+func (b *bench) fill(ctx context.Context) error {
+	t := section.NewTable(fmt.Sprintf("with %s pods and %s ConfigMaps", section.Count(b.pods), section.Count(b.maps)), "RSS", "RSS of its store")
+	for _, s := range b.servers {
+		if err := s.populate(ctx, kinds[0], populatedObjects, b.maps); err != nil {
+			return err
+		}
+		if err := s.populate(ctx, kinds[1], populatedObjects, b.pods); err != nil {
+			return err
+		}
+		idle, err := s.idle(ctx, b.effort.idle)
+		if err != nil {
+			return err
+		}
+		t.Row(s.name, section.Bytes(idle.resident), storeBytes(s, idle.store))
+	}
+	fmt.Fprintf(&b.out, "### Memory\n\nAfter all of the above, and %s of quiet.\n\n%s\n", 2*b.effort.idle, t)
+	return nil
+}
+
+func (b *bench) lists(ctx context.Context) error {
+	text, err := lists(ctx, b.servers, b.effort.lists)
+	b.out.WriteString("### Lists\n\nOne client, no chunks; medians.\n\n" + text + "\n")
+	return err
+}
+
+func (b *bench) watch(ctx context.Context) error {
+	text, err := watches(ctx, b.servers, b.events)
+	fmt.Fprintf(&b.out, "### Watches\n\nEach watcher has a connection of its own. Time runs from before the PATCH is sent; medians of %d events.\n\n%s\n", b.events, text)
+	return err
+}
+
+func (b *bench) restart(ctx context.Context) error {
+	t := section.NewTable("start with that state", "process start to first answered GET", "RSS after it")
+	took := make([][]time.Duration, len(b.servers))
+	for range b.starts {
+		for i, s := range b.servers {
+			one, err := s.restart(ctx)
+			if err != nil {
+				return err
+			}
+			took[i] = append(took[i], one)
+		}
+	}
+	for i, s := range b.servers {
+		idle, err := s.idle(ctx, b.effort.idle)
+		if err != nil {
+			return err
+		}
+		t.Row(s.name, section.Duration(section.Median(took[i])), section.Bytes(idle.resident))
+	}
+	b.out.WriteString("### Restart\n\n" + t.String() + "\n")
+	return nil
+}

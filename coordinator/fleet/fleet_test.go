@@ -356,6 +356,34 @@ func TestGonePodsGoOnlyWhenTheyAreToGo(t *testing.T) {
 	})
 }
 
+// A coordinator that dies with reports in hand must not have them undo newer ones when they are handed out again.
+func TestReportsOfADeadCoordinatorComeInOrder(t *testing.T) {
+	w := newWorld(t)
+	p := w.pod("p", "n1")
+	consumer, err := openUp(t.Context(), w.net.JetStream())
+	must(t, err)
+	subject := messaging.UpSubject("n1", "pod", string(p.UID))
+	w.publish(subject, podReport(t, p, 1, corev1.PodPending, false))
+	dead, err := consumer.Fetch(1) // taken, and never acknowledged
+	must(t, err)
+	if _, ok := <-dead.Messages(); !ok {
+		t.Fatal("nothing to take")
+	}
+	w.publish(subject, podReport(t, p, 2, corev1.PodRunning, false))
+	w.reports()
+	w.until("the newest report merged", func() bool {
+		now, _ := get[*corev1.Pod](w.view, "default", "p")
+		return now.Status.Phase == corev1.PodRunning
+	})
+	again, err := w.net.JetStream().Consumer(t.Context(), messaging.StreamUp, upConsumer)
+	must(t, err)
+	w.until("nothing is left to hand out again", func() bool {
+		info, err := again.Info(t.Context())
+		must(t, err)
+		return info.NumAckPending == 0 && info.NumPending == 0 && info.AckFloor.Stream == 2
+	})
+}
+
 func TestOldReportsDoNotUndoNewOnes(t *testing.T) {
 	r := NewReports(nil, nil, nil, slog.New(slog.DiscardHandler))
 	message := func(boot string, seq uint64) jetstream.Msg {

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -95,13 +96,38 @@ func openUp(ctx context.Context, js jetstream.JetStream) (jetstream.Consumer, er
 	if err != nil {
 		return nil, fmt.Errorf("make stream %s: %w", messaging.StreamUp, err)
 	}
-	consumer, err := stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable: "coordinator", AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Minute, MaxAckPending: 4 * batchSize,
+	start, err := firstUnmerged(ctx, stream)
+	if err != nil {
+		return nil, fmt.Errorf("open consumer on %s: %w", messaging.StreamUp, err)
+	}
+	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		Durable: upConsumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Minute, MaxAckPending: 4 * batchSize,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: start,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make consumer on %s: %w", messaging.StreamUp, err)
 	}
 	return consumer, nil
+}
+
+const upConsumer = "coordinator"
+
+// firstUnmerged takes the last coordinator's consumer away, and returns where it stood. What that one had taken and not
+// merged would come only when its time to acknowledge is over, and then after newer reports, which it would undo; a new
+// consumer gets everything from there on at once and in order. Some is merged twice, which changes nothing.
+func firstUnmerged(ctx context.Context, stream jetstream.Stream) (uint64, error) {
+	old, err := stream.Consumer(ctx, upConsumer)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return 1, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	info, err := old.Info(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return info.AckFloor.Stream + 1, stream.DeleteConsumer(ctx, upConsumer)
 }
 
 // gather takes what is there without waiting.

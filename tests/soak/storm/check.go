@@ -68,13 +68,13 @@ func (s *storm) post(ctx context.Context) error {
 	return err
 }
 
-// mine keeps the processes of this storm's containers.
-func (s *storm) mine(pids []int) []int {
-	ours, err := cluster.ProcessesWithEnv("SOAK=" + s.dir)
+// on returns those of our containers' processes that are on a node.
+func (s *storm) on(node string, ours []int) []int {
+	there, err := cluster.ProcessesWithEnv("NODE_NAME=" + node)
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(pids, func(pid int) bool { return !slices.Contains(ours, pid) })
+	return slices.DeleteFunc(there, func(pid int) bool { return !slices.Contains(ours, pid) })
 }
 
 // calm waits until everything posted is there.

@@ -21,7 +21,7 @@ import (
 
 // Options say how hard to blow.
 type Options struct {
-	Duration time.Duration // bounds the killing; what follows takes as long as it takes to come to rest
+	Duration time.Duration // bounds the whole run
 	Kills    int
 	Seed     int64
 	Nodes    int
@@ -40,14 +40,18 @@ type storm struct {
 	off    map[string]bool // nodes that are being handled: at most one trouble of each at a time
 }
 
-// settleTime is how long the cluster may take to come to rest once nobody kills any more.
-const settleTime = 3 * time.Minute
+// settleTime is how long the cluster may take to come to rest once nobody kills any more: a container that was killed many
+// times is restarted after up to five minutes, as Kubernetes has it.
+const settleTime = 5*time.Minute + 30*time.Second
+
+// killTime is the part of the run that kills; a short run has no container with the longest pause.
+func (o Options) killTime() time.Duration { return max(o.Duration-settleTime, o.Duration/2) }
 
 // Run starts a cluster of its own, breaks it, and returns what does not hold. The data folder is kept when something does
 // not.
 func Run(ctx context.Context, o Options) (err error) {
 	s := &storm{Options: o, counts: map[string]int{}, off: map[string]bool{}, began: time.Now()}
-	s.say("seed %d: up to %d kills in %s on %d nodes", o.Seed, o.Kills, o.Duration, o.Nodes)
+	s.say("seed %d: up to %d kills in %s on %d nodes", o.Seed, o.Kills, o.killTime(), o.Nodes)
 	if s.dir, err = os.MkdirTemp("", "skerry-soak-"); err != nil {
 		return err
 	}
@@ -95,7 +99,7 @@ func (s *storm) blow(ctx context.Context) error {
 
 // while kills and writes until there were enough kills or the time is up.
 func (s *storm) while(ctx context.Context, w *writer) error {
-	blowing, stop := context.WithTimeout(ctx, s.Duration)
+	blowing, stop := context.WithTimeout(ctx, s.killTime())
 	defer stop()
 	g, gctx := errgroup.WithContext(blowing)
 	g.Go(func() error { return w.run(gctx) })
@@ -130,8 +134,8 @@ func (s *storm) progress(ctx context.Context, w *writer) error {
 
 // kill breaks something every now and then. Troubles that take long, such as a node without power, go on beside others.
 func (s *storm) kill(ctx context.Context) error {
-	random := rand.New(rand.NewSource(s.Seed))       //nolint:gosec // repeatable, not secret
-	pause := s.Duration / time.Duration(s.Kills) / 2 // some miss: their victim is away
+	random := rand.New(rand.NewSource(s.Seed))         //nolint:gosec // repeatable, not secret
+	pause := s.killTime() / time.Duration(s.Kills) / 2 // some miss: their victim is away
 	var troubles errgroup.Group
 	for s.hits() < s.Kills && ctx.Err() == nil {
 		kind, node := pick(random), s.cluster.State0.Nodes[random.Intn(s.Nodes)].Name
@@ -148,13 +152,13 @@ func (s *storm) kill(ctx context.Context) error {
 // pick chooses a trouble: most kills hit containers and agents, some the coordinator, few a whole node or its link.
 func pick(random *rand.Rand) string {
 	switch n := random.Intn(100); {
-	case n < 45:
+	case n < 30:
 		return "container"
-	case n < 70:
+	case n < 75:
 		return "agent"
-	case n < 82:
+	case n < 86:
 		return "coordinator"
-	case n < 92:
+	case n < 94:
 		return "node"
 	}
 	return "link"
@@ -241,15 +245,15 @@ func (s *storm) spell(ctx context.Context, node, take, give string, away time.Du
 	return nil
 }
 
-// anyContainer is a process of the workload on a node, as the host sees it; 0 when there is none.
+// anyContainer is a process of the workload, on that node if it has one, as the host sees it; 0 when there is none.
 func (s *storm) anyContainer(n up.NodeState) int {
-	pids, err := cluster.ProcessesWithEnv("NODE_NAME=" + n.Name)
-	if err != nil || len(pids) == 0 {
+	ours, err := cluster.ProcessesWithEnv("SOAK=" + s.dir)
+	if err != nil || len(ours) == 0 {
 		return 0
 	}
-	pids = s.mine(pids)
+	pids := s.on(n.Name, ours)
 	if len(pids) == 0 {
-		return 0
+		pids = ours // nothing there: any other will do
 	}
 	return pids[int(time.Now().UnixNano())%len(pids)]
 }

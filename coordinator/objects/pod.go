@@ -19,12 +19,7 @@ func podStrategy() *strategy {
 	return &strategy{
 		create: one(createPod),
 		refuse: refusePod,
-		update: two(func(pod, old *corev1.Pod) {
-			old.Status.DeepCopyInto(&pod.Status)
-			if !equality.Semantic.DeepEqual(pod.Spec, old.Spec) {
-				pod.Generation = old.Generation + 1
-			}
-		}),
+		update: two(updatePod),
 		status: two(func(pod, old *corev1.Pod) {
 			old.Spec.DeepCopyInto(&pod.Spec)
 			pod.DeletionTimestamp = nil
@@ -70,6 +65,24 @@ func createPod(pod *corev1.Pod) {
 	if pod.Spec.PreemptionPolicy == nil {
 		policy := corev1.PreemptLowerPriority
 		pod.Spec.PreemptionPolicy = &policy
+	}
+}
+
+// updatePod keeps status, and what admission added when the pod was created if the client's manifest still lacks it.
+func updatePod(pod, old *corev1.Pod) {
+	old.Status.DeepCopyInto(&pod.Status)
+	tolerate(pod, corev1.TaintNodeNotReady)
+	tolerate(pod, corev1.TaintNodeUnreachable)
+	if pod.Spec.Priority == nil && old.Spec.Priority != nil {
+		priority := *old.Spec.Priority
+		pod.Spec.Priority = &priority
+	}
+	if pod.Spec.PreemptionPolicy == nil && old.Spec.PreemptionPolicy != nil {
+		policy := *old.Spec.PreemptionPolicy
+		pod.Spec.PreemptionPolicy = &policy
+	}
+	if !equality.Semantic.DeepEqual(pod.Spec, old.Spec) {
+		pod.Generation = old.Generation + 1
 	}
 }
 

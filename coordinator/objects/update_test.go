@@ -127,6 +127,21 @@ func TestUpdateRefuses(t *testing.T) {
 	}
 }
 
+// A manifest that was created is replaced by itself: what admission filled in then is no change of the client's.
+func TestReplaceAPodByItsManifest(t *testing.T) {
+	e := newEnv(t)
+	created := create(t, e, parse[corev1.Pod](t, podYAML))
+	bare := parse[corev1.Pod](t, podYAML)
+	bare.Spec.ServiceAccountName, bare.Spec.DeprecatedServiceAccount = created.Spec.ServiceAccountName, created.Spec.DeprecatedServiceAccount // upstream demands it too
+	if out := update(t, e, bare); out.ResourceVersion != created.ResourceVersion {
+		t.Errorf("revision went from %s to %s", created.ResourceVersion, out.ResourceVersion)
+	}
+	bare.Spec.Containers[0].Image = "other:2"
+	if out := update(t, e, bare); out.Generation != 2 || *out.Spec.Priority != 0 || len(out.Spec.Tolerations) != len(created.Spec.Tolerations) {
+		t.Errorf("update gave generation %d, %+v", out.Generation, out.Spec)
+	}
+}
+
 func TestCreateByUpdate(t *testing.T) {
 	e := newEnv(t)
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "leader"}}

@@ -232,7 +232,7 @@ func (p *parts) newAPI() (*apiserver.Server, error) {
 		Authenticator: authn.Union{authn.Certificates{}, authn.Bearer{Tokens: p.c.tokens}, sessions},
 		Nodes:         &nodes{conn: p.conn, signer: p.c.identity.signer},
 		Mounts: map[string]apiserver.Mount{
-			web.Prefix:             {Handler: page, Public: true},
+			web.Prefix:             {Handler: page, Public: true, Streams: true},
 			web.Prefix + "session": {Handler: sessions, Public: true},
 			"/v2/":                 {Handler: p.registry, Challenge: `Basic realm="skerry"`},
 			"/skerry/v1/":          {Handler: &rebalancing{source: p.source, writer: p.writer, options: p.c.config.rebalanceOptions()}},

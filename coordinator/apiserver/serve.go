@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -150,7 +151,14 @@ func (s *Server) serveMount(w http.ResponseWriter, r *http.Request, m Mount) {
 		return
 	}
 	setWriteDeadline(w, time.Time{})
-	m.Handler.ServeHTTP(w, r.WithContext(authn.NewContext(r.Context(), user)))
+	ctx := authn.NewContext(r.Context(), user)
+	if m.Streams {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		defer endWithServer(ctx, cancel)()
+	}
+	m.Handler.ServeHTTP(w, r.WithContext(ctx))
 }
 
 // servePath answers paths that are for no resource.

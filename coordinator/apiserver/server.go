@@ -66,6 +66,8 @@ type Mount struct {
 	Public bool
 	// Challenge is the WWW-Authenticate header of the 401 that others get, for instance `Basic realm="skerry"`.
 	Challenge string
+	// Streams ends the handler's requests when the server stops; otherwise they are waited for.
+	Streams bool
 }
 
 // Server answers the Kubernetes API. It is an http.Handler; Run also listens.

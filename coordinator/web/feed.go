@@ -3,12 +3,13 @@ package web
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
-	"sync"
+	"strconv"
+	"strings"
 	"time"
 
 	"skerry.dev/skerry/coordinator/apiserver/authn"
@@ -26,18 +27,27 @@ const (
 	loadEvery  = 2 * time.Second
 	writeLimit = 15 * time.Second // a reader that takes nothing for so long is dropped; it comes back by itself
 	retryAfter = 2 * time.Second
+	streamLife = 10 * time.Minute // then the page comes back and shows its cookie again: a session that has ended shows nothing more
 )
 
 // feed streams the state of the kinds, and then what changes.
 type feed struct {
 	Config
+	life  string        // of this feed: revisions of another one's view mean nothing here
 	slots chan struct{} // one token per open stream
 }
 
-func newFeed(c Config) *feed { return &feed{Config: c, slots: make(chan struct{}, maxStreams)} }
+func newFeed(c Config) *feed {
+	return &feed{Config: c, life: rand.Text(), slots: make(chan struct{}, maxStreams)}
+}
 
-// ServeHTTP answers with server-sent events until the client leaves: "reset" with all objects of a kind, "change" with
-// one, "load" with what the nodes use. A client that reconnects gets resets again.
+// ServeHTTP answers with server-sent events until the client leaves:
+//
+//	reset   {kind, items}          all objects of a kind
+//	change  {kind, type, object}   one object; type as in a Kubernetes watch
+//	load    {node: load}           what the nodes use
+//	sync    {}                     everything up to now was sent; its id is where a client that reconnects goes on
+//	beat    {}                     the link is up
 func (f *feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	user := authn.FromContext(r.Context())
 	switch {
@@ -59,8 +69,10 @@ func (f *feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	s := &stream{feed: f, w: w, control: http.NewResponseController(w)}
-	if err := s.run(r.Context()); err != nil && r.Context().Err() == nil {
-		f.Log.Log(r.Context(), slog.LevelDebug, "page dropped", "err", err)
+	ctx, cancel := context.WithTimeout(r.Context(), streamLife)
+	defer cancel()
+	if err := s.run(ctx, r.Header.Get("Last-Event-ID")); err != nil && ctx.Err() == nil {
+		f.Log.Info("page dropped", "user", user.Name, "remote", r.RemoteAddr, "err", err)
 	}
 }
 
@@ -79,22 +91,14 @@ type source struct {
 	watch *view.Watch
 }
 
-func (s *stream) run(ctx context.Context) error {
+func (s *stream) run(ctx context.Context, last string) error {
+	changed, stop := s.View.Changed() // before the first look, so that nothing falls between
+	defer stop()
 	defer s.stop()
 	fmt.Fprintf(&s.out, "retry: %d\n\n", retryAfter.Milliseconds())
-	for _, kind := range kinds {
-		res := resource.ForStoreKind(kind)
-		if res == nil {
-			return fmt.Errorf("kind %s is not served", kind)
-		}
-		src := &source{res: res}
-		s.sources = append(s.sources, src)
-		if err := s.reset(src); err != nil {
-			return err
-		}
+	if err := s.begin(last); err != nil {
+		return err
 	}
-	wake, wait := s.wakes(ctx)
-	defer wait()
 	beat, load := time.NewTicker(beatEvery), time.NewTicker(loadEvery)
 	defer beat.Stop()
 	defer load.Stop()
@@ -107,10 +111,10 @@ func (s *stream) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-beat.C:
-			s.out.WriteString(": beat\n\n")
+			s.out.WriteString("event: beat\ndata: {}\n\n")
 		case <-load.C:
 			s.load()
-		case <-wake:
+		case <-changed:
 			if err := s.changes(); err != nil {
 				return err
 			}
@@ -126,27 +130,33 @@ func (s *stream) stop() {
 	}
 }
 
-// wakes folds the readiness of all watches into one channel. A watch that is made anew after a reset is read on each wake
-// all the same, so its own readiness is not needed.
-func (s *stream) wakes(ctx context.Context) (wake <-chan struct{}, wait func()) {
-	changed, stop := s.View.Changed()
-	folded := make(chan struct{}, 1) // one token says all
-	var g sync.WaitGroup
-	g.Go(func() {
-		defer stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-changed:
-			}
-			select {
-			case folded <- struct{}{}:
-			default:
+// begin goes on where the client was, kind by kind, and starts anew where that is not known any more.
+func (s *stream) begin(last string) error {
+	from, resumes := s.resumes(last)
+	for _, kind := range kinds {
+		res := resource.ForStoreKind(kind)
+		if res == nil {
+			return fmt.Errorf("kind %s is not served", kind)
+		}
+		src := &source{res: res}
+		s.sources = append(s.sources, src)
+		if resumes {
+			var err error
+			if src.watch, err = s.View.Watch(res, "", from); err == nil {
+				continue
 			}
 		}
-	})
-	return folded, g.Wait
+		if err := s.reset(src); err != nil {
+			return err
+		}
+	}
+	return s.changes()
+}
+
+func (s *stream) resumes(last string) (from uint64, ok bool) {
+	life, digits, _ := strings.Cut(last, ".")
+	from, err := strconv.ParseUint(digits, 10, 64)
+	return from, err == nil && life == s.life
 }
 
 // reset writes all objects of a kind, and watches what follows.
@@ -154,47 +164,60 @@ func (s *stream) reset(src *source) error {
 	if src.watch != nil {
 		src.watch.Stop()
 	}
-	items, revision, watch := s.View.ListWatch(src.res, "")
-	src.watch = watch
-	fmt.Fprintf(&s.out, "id: %d\nevent: reset\ndata: {\"kind\":%q,\"items\":[", revision, src.res.Plural)
+	var items []*view.Item
+	items, _, src.watch = s.View.ListWatch(src.res, "")
+	fmt.Fprintf(&s.out, "event: reset\ndata: {\"kind\":%q,\"items\":[", src.res.Plural)
 	for i, item := range items {
-		data, err := item.JSON()
-		if err != nil {
-			return err
-		}
 		if i > 0 {
 			s.out.WriteByte(',')
 		}
-		s.out.Write(bytes.TrimSpace(data))
-		if s.out.Len() > flushAt {
-			if err := s.flush(); err != nil {
-				return err
-			}
+		if err := s.item(item); err != nil {
+			return err
 		}
 	}
 	s.out.WriteString("]}\n\n")
 	return nil
 }
 
+// item writes an object on one line, as events want it.
+func (s *stream) item(item *view.Item) error {
+	data, err := item.JSON()
+	if err != nil {
+		return err
+	}
+	s.out.Write(data)
+	if s.out.Len() > flushAt {
+		return s.flush()
+	}
+	return nil
+}
+
 // flushAt bounds what is held of a large fleet's first answer.
 const flushAt = 256 << 10
 
+// changes writes what has changed of each kind, and then up to which revision the client knows everything: that of the
+// kind that was looked at first. What it has heard beyond that it may hear again.
 func (s *stream) changes() error {
 	for _, src := range s.sources {
-		events, revision, err := src.watch.Take()
-		if err != nil { // we fell behind the history
-			if err := s.reset(src); err != nil {
-				return err
-			}
-			continue
+		if err := s.changesOf(src); err != nil {
+			return err
 		}
-		for _, e := range events {
-			data, err := e.Item.JSON()
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(&s.out, "id: %d\nevent: change\ndata: {\"kind\":%q,\"type\":%q,\"object\":%s}\n\n", revision, src.res.Plural, e.Type, bytes.TrimSpace(data))
+	}
+	fmt.Fprintf(&s.out, "id: %s.%d\nevent: sync\ndata: {}\n\n", s.life, s.sources[0].watch.Revision())
+	return nil
+}
+
+func (s *stream) changesOf(src *source) error {
+	events, _, err := src.watch.Take()
+	if err != nil { // we fell behind the history
+		return s.reset(src)
+	}
+	for _, e := range events {
+		fmt.Fprintf(&s.out, "event: change\ndata: {\"kind\":%q,\"type\":%q,\"object\":", src.res.Plural, e.Type)
+		if err := s.item(e.Item); err != nil {
+			return err
 		}
+		s.out.WriteString("}\n\n")
 	}
 	return nil
 }

@@ -11,16 +11,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/messaging"
-	"skerry.dev/skerry/messaging/assign"
 	"skerry.dev/skerry/messaging/embedded"
-	"skerry.dev/skerry/messaging/store"
 )
 
 // Coordinator is one coordinator process. Use New.
@@ -149,30 +146,14 @@ func (c *Coordinator) runParts(ctx context.Context) error {
 	return p.run(ctx)
 }
 
-// openStreams opens the stores and declares this process their writer.
-func (c *Coordinator) openStreams(ctx context.Context, js jetstream.JetStream) (state *store.Store, assigned *assign.Store, epoch uint64, err error) {
-	if state, err = store.Open(ctx, js, store.Options{Logger: c.log.With("part", "store")}); err != nil {
-		return nil, nil, 0, err
-	}
-	if assigned, err = assign.Open(ctx, js, assign.Options{}); err != nil {
-		return nil, nil, 0, err
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		return nil, nil, 0, fmt.Errorf("name this coordinator: %w", err)
-	}
-	epoch, err = state.OpenEpoch(ctx, host+"/"+strconv.Itoa(os.Getpid()))
-	return state, assigned, epoch, err
-}
-
 // apiTLS is the API's certificate, and the CA whose client certificates it believes.
-func (c *Coordinator) apiTLS(host string) (*tls.Config, error) {
-	cert, err := c.identity.authority.Server("api", certificateNames(host, c.config.API.Names), c.started)
+func (p *parts) apiTLS(host string) (*tls.Config, error) {
+	cert, err := p.identity.authority.Server("api", certificateNames(host, p.config.API.Names), p.started)
 	if err != nil {
 		return nil, err
 	}
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(c.identity.authority.PEM()) {
+	if !pool.AppendCertsFromPEM(p.identity.authority.PEM()) {
 		return nil, errors.New("the certificate authority's certificate is unreadable")
 	}
 	return &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, MinVersion: tls.VersionTLS12}, nil

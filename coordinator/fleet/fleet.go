@@ -27,6 +27,7 @@ type Config struct {
 	View      *view.View
 	Conn      *nats.Conn
 	JetStream jetstream.JetStream
+	Storage   jetstream.StorageType // of stream UP; memory in virtual time only
 	Table     *Table
 	Registrar *Registrar
 	Reports   *Reports
@@ -73,7 +74,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 		return fmt.Errorf("listen to registrations: %w", err)
 	}
 	defer f.unsubscribe(registers)
-	g.Go(func() error { return f.Reports.Run(ctx, f.JetStream) })
+	g.Go(func() error { return f.Reports.Run(ctx, f.JetStream, f.Storage) })
 	g.Go(func() error { return f.revoke(ctx) })
 	return g.Wait()
 }

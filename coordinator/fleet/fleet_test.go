@@ -270,7 +270,7 @@ func TestHeartbeats(t *testing.T) {
 
 func (w *world) reports() *Reports {
 	r := NewReports(w.view, w.objects, &w.events, slog.New(slog.DiscardHandler))
-	w.background(func(ctx context.Context) error { return r.Run(ctx, w.net.JetStream()) })
+	w.background(func(ctx context.Context) error { return r.Run(ctx, w.net.JetStream(), w.net.Storage) })
 	return r
 }
 
@@ -360,7 +360,7 @@ func TestGonePodsGoOnlyWhenTheyAreToGo(t *testing.T) {
 func TestReportsOfADeadCoordinatorComeInOrder(t *testing.T) {
 	w := newWorld(t)
 	p := w.pod("p", "n1")
-	consumer, err := openUp(t.Context(), w.net.JetStream())
+	consumer, err := openUp(t.Context(), w.net.JetStream(), w.net.Storage)
 	must(t, err)
 	subject := messaging.UpSubject("n1", "pod", string(p.UID))
 	w.publish(subject, podReport(t, p, 1, corev1.PodPending, false))

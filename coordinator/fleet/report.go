@@ -60,9 +60,9 @@ const (
 	mergeRetry    = time.Second
 )
 
-// Run makes stream UP, and merges until ctx ends.
-func (r *Reports) Run(ctx context.Context, js jetstream.JetStream) error {
-	consumer, err := openUp(ctx, js)
+// Run makes stream UP in that kind of storage, and merges until ctx ends.
+func (r *Reports) Run(ctx context.Context, js jetstream.JetStream, storage jetstream.StorageType) error {
+	consumer, err := openUp(ctx, js, storage)
 	if err != nil {
 		return err
 	}
@@ -88,10 +88,10 @@ func (r *Reports) Run(ctx context.Context, js jetstream.JetStream) error {
 	}
 }
 
-func openUp(ctx context.Context, js jetstream.JetStream) (jetstream.Consumer, error) {
+func openUp(ctx context.Context, js jetstream.JetStream, storage jetstream.StorageType) (jetstream.Consumer, error) {
 	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: messaging.StreamUp, Subjects: []string{messaging.UpAll},
-		MaxAge: upMaxAge, Duplicates: upDuplicates, Discard: jetstream.DiscardOld,
+		Storage: storage, MaxAge: upMaxAge, Duplicates: upDuplicates, Discard: jetstream.DiscardOld,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make stream %s: %w", messaging.StreamUp, err)

@@ -74,6 +74,10 @@ const lagCheck = 5 * time.Second
 // retryAfter is the pause after a pass that could not write everything.
 const retryAfter = time.Second
 
+// share bounds what comparing takes of one core: a pass that took long to see who gets what is not followed by the next
+// one before share times as long.
+const share = 5
+
 // Publisher keeps KV_assign equal to the state. Its fields belong to Run's goroutine.
 type Publisher struct {
 	Config
@@ -82,6 +86,7 @@ type Publisher struct {
 	services heldTable
 	sealKeys map[string]string
 	behind   map[string]bool // by the last lag check
+	compared time.Duration   // how long the last pass took to see who gets what
 }
 
 // held is what the stream holds for one node.
@@ -126,6 +131,11 @@ func (p *Publisher) Run(ctx context.Context) error {
 			}
 			p.Log.Warn("assignments not written, will retry", "err", err, "after", retryAfter)
 			retry = time.After(retryAfter)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After((share - 1) * p.compared):
 		}
 		for wake := false; !wake; {
 			select {
@@ -218,7 +228,9 @@ func (p *Publisher) node(name string) *held {
 
 // pass writes every difference it can and returns the first error.
 func (p *Publisher) pass(ctx context.Context) error {
+	began := time.Now()
 	desired := p.desired()
+	p.compared = time.Since(began)
 	var g errgroup.Group // one node's trouble cancels nobody else's writes
 	g.SetLimit(parallelNodes)
 	for name, pods := range desired {

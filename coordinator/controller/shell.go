@@ -19,6 +19,9 @@ const (
 	// fold is the shortest time from the start of one pass to the start of the next: the first change of a burst is
 	// planned at once, the rest together.
 	fold = 5 * time.Millisecond
+	// share bounds what planning takes of one core: a pass whose plans took long is not followed by the next one before
+	// share times as long, so that a large cluster's steady changes are planned in larger bundles.
+	share = 5
 	// writers bounds the writes under way; the store commits what comes together with one sync.
 	writers = 64
 	// writeTimeout bounds one write, so that a store that hangs does not stop the others' plans for longer.
@@ -103,8 +106,8 @@ func (s *Shell) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		started := time.Now()
-		wake := s.pass(ctx, started)
-		if !pause(ctx, fold-time.Since(started)) {
+		wake, planned := s.pass(ctx, started)
+		if !pause(ctx, max(fold, share*planned)-time.Since(started)) {
 			return context.Cause(ctx)
 		}
 		if wake.IsZero() {
@@ -128,8 +131,9 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// pass runs the plans once and performs their changes. It returns when to pass again though nothing changes.
-func (s *Shell) pass(ctx context.Context, now time.Time) (wake time.Time) {
+// pass runs the plans once and performs their changes. It returns when to pass again though nothing changes, and how long
+// the planning took.
+func (s *Shell) pass(ctx context.Context, now time.Time) (wake time.Time, planned time.Duration) {
 	snapshot := *s.Source.Snapshot()
 	snapshot.Refused = s.ledger.refusals()
 	var changes []Change
@@ -142,8 +146,9 @@ func (s *Shell) pass(ctx context.Context, now time.Time) (wake time.Time) {
 		changes = s.Finish(&snapshot, changes, now)
 	}
 	due, held := s.ledger.due(changes, now)
+	planned = time.Since(now)
 	s.perform(ctx, due)
-	return Sooner(Sooner(wake, held), s.ledger.retry(due))
+	return Sooner(Sooner(wake, held), s.ledger.retry(due)), planned
 }
 
 // plan runs p unless nothing that it reads changed.

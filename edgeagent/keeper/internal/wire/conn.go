@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +17,8 @@ const sendBufferBytes = 1 << 20
 
 // Conn is one SEQPACKET connection. One goroutine may send while another receives; Close may be called from any.
 type Conn struct {
-	file *os.File // non-blocking, so that deadlines work and waiting costs no thread
+	file   *os.File // non-blocking, so that deadlines work and waiting costs no thread
+	closed atomic.Bool
 }
 
 // NewConn takes ownership of a connected SEQPACKET socket.
@@ -46,7 +48,10 @@ func Dial(path string) (*Conn, error) {
 }
 
 // Close ends the connection; a blocked Send or Recv returns os.ErrClosed.
-func (c *Conn) Close() error { return c.file.Close() }
+func (c *Conn) Close() error {
+	c.closed.Store(true)
+	return c.file.Close()
+}
 
 // SetDeadline bounds pending and later sends and receives; the zero time removes the bound.
 func (c *Conn) SetDeadline(t time.Time) error { return c.file.SetDeadline(t) }
@@ -186,7 +191,7 @@ func (c *Conn) read(call func(fd int) error) error {
 		callErr = retried(int(fd), call)
 		return !errors.Is(callErr, unix.EAGAIN)
 	})
-	return errors.Join(err, callErr)
+	return c.outcome(err, callErr)
 }
 
 func (c *Conn) write(call func(fd int) error) error {
@@ -199,7 +204,15 @@ func (c *Conn) write(call func(fd int) error) error {
 		callErr = retried(int(fd), call)
 		return !errors.Is(callErr, unix.EAGAIN)
 	})
-	return errors.Join(err, callErr)
+	return c.outcome(err, callErr)
+}
+
+// outcome joins the poller's error and the call's. The poller has an unexported error for a closed file, which means what os.ErrClosed does.
+func (c *Conn) outcome(waitErr, callErr error) error {
+	if waitErr != nil && c.closed.Load() {
+		return os.ErrClosed
+	}
+	return errors.Join(waitErr, callErr)
 }
 
 func retried(fd int, call func(fd int) error) error {

@@ -76,7 +76,7 @@ const retryAfter = time.Second
 
 // share bounds what comparing takes of one core: a pass that took long to see who gets what is not followed by the next
 // one before share times as long.
-const share = 5
+const share = 20
 
 // Publisher keeps KV_assign equal to the state. Its fields belong to Run's goroutine.
 type Publisher struct {

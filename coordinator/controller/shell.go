@@ -21,7 +21,7 @@ const (
 	fold = 5 * time.Millisecond
 	// share bounds what planning takes of one core: a pass whose plans took long is not followed by the next one before
 	// share times as long, so that a large cluster's steady changes are planned in larger bundles.
-	share = 5
+	share = 10
 	// writers bounds the writes under way; the store commits what comes together with one sync.
 	writers = 64
 	// writeTimeout bounds one write, so that a store that hangs does not stop the others' plans for longer.

@@ -57,19 +57,18 @@ func planOwners(s *controller.Snapshot, _ time.Time) ([]controller.Change, time.
 // graph is who owns whom.
 type graph struct {
 	s          *controller.Snapshot
-	objects    map[types.UID]controller.Object
+	owners     map[types.UID]controller.Object // those that exist of those referred to
 	dependents map[types.UID][]controller.Object
 	owned      []controller.Object // have owner references
 	leaving    []controller.Object // are being deleted and wait for their dependents
 }
 
 func newGraph(s *controller.Snapshot) *graph {
-	g := &graph{s: s, objects: make(map[types.UID]controller.Object, len(s.Pods)), dependents: map[types.UID][]controller.Object{}}
+	g := &graph{s: s, owners: map[types.UID]controller.Object{}, dependents: map[types.UID][]controller.Object{}}
 	for kind, o := range s.All() {
 		if kind == eventKind {
 			continue // neither owns nor is owned, and there are many
 		}
-		g.objects[o.GetUID()] = o
 		refs := o.GetOwnerReferences()
 		for i := range refs {
 			g.dependents[refs[i].UID] = append(g.dependents[refs[i].UID], o)
@@ -81,7 +80,23 @@ func newGraph(s *controller.Snapshot) *graph {
 			g.leaving = append(g.leaving, o)
 		}
 	}
+	g.findOwners()
 	return g
+}
+
+// findOwners looks for the owners only, which are few beside what they own.
+func (g *graph) findOwners() {
+	if len(g.owned) == 0 {
+		return
+	}
+	for kind, o := range g.s.All() {
+		if kind == eventKind {
+			continue
+		}
+		if uid := o.GetUID(); g.dependents[uid] != nil {
+			g.owners[uid] = o
+		}
+	}
 }
 
 func holds(o controller.Object, finalizer string) bool {
@@ -98,7 +113,7 @@ const (
 )
 
 func (g *graph) owner(o controller.Object, ref metav1.OwnerReference) state {
-	owner := g.objects[ref.UID]
+	owner := g.owners[ref.UID]
 	switch {
 	case owner == nil && !g.known(ref):
 		return solid

@@ -176,11 +176,16 @@ func relatives(sets []*appsv1.ReplicaSet) map[types.UID][]*appsv1.ReplicaSet {
 	return index
 }
 
+// byNamespace indexes the active ones of pods, which are sorted by namespace.
 func byNamespace(pods []*corev1.Pod) map[string][]*corev1.Pod {
 	index := make(map[string][]*corev1.Pod)
-	for _, pod := range pods {
+	var active []*corev1.Pod
+	for i, pod := range pods {
 		if controller.PodActive(pod) {
-			index[pod.Namespace] = append(index[pod.Namespace], pod)
+			active = append(active, pod)
+		}
+		if i+1 == len(pods) || pods[i+1].Namespace != pod.Namespace {
+			index[pod.Namespace], active = active, nil
 		}
 	}
 	return index

@@ -99,7 +99,7 @@ func (p *publisher) describe(ctx context.Context, entry store.Entry, c *Change, 
 	exists, met := p.known[entry.Key]
 	var before *Change
 	var err error
-	if !met || entry.Deleted {
+	if !met && !entry.First || entry.Deleted {
 		if before, err = p.lastTold(ctx, c); err != nil {
 			return "", err
 		}
@@ -120,7 +120,7 @@ func (p *publisher) describe(ctx context.Context, entry store.Entry, c *Change, 
 	if c.Object, err = json.Marshal(redact(obj)); err != nil {
 		return "", fmt.Errorf("encode %s %s: %w", res.Plural, entry.Name, err)
 	}
-	if exists || !met && before == nil && old(obj, entry.Time) {
+	if exists || !met && !entry.First && before == nil && old(obj, entry.Time) {
 		return watch.Modified, nil
 	}
 	return watch.Added, nil

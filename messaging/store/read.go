@@ -19,6 +19,7 @@ type Entry struct {
 	Value    []byte    // nil when deleted
 	Revision uint64    // sequence in the stream
 	Deleted  bool      // this revision is the deletion
+	First    bool      // nothing was before this revision; false when that is not known
 	Time     time.Time // when the server stored it
 }
 
@@ -65,6 +66,7 @@ func (m stored) entry(key Key) Entry {
 	e := Entry{Key: key, Revision: m.Sequence, Time: m.Time, Deleted: isDeletion(m.header)}
 	if !e.Deleted {
 		e.Value = m.Data
+		e.First = m.header.Get(baseHeader) == "0"
 	}
 	return e
 }

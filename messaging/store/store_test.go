@@ -102,3 +102,21 @@ func TestDeleteAndCreateAgain(t *testing.T) {
 		}
 	})
 }
+
+func TestFirst(t *testing.T) {
+	s := open(t, natstest.Server(t))
+	first := func() bool { return ok[store.Entry](t)(s.Get(t.Context(), pod)).First }
+	revision := ok[uint64](t)(s.Create(t.Context(), pod, []byte("1")))
+	if !first() {
+		t.Error("a new object is not the first under its name")
+	}
+	revision = ok[uint64](t)(s.Update(t.Context(), pod, []byte("2"), revision))
+	if first() {
+		t.Error("an update is said to be the first")
+	}
+	ok[uint64](t)(s.Delete(t.Context(), pod, revision))
+	ok[uint64](t)(s.Create(t.Context(), pod, []byte("3")))
+	if first() {
+		t.Error("an object that follows a deletion is said to be the first")
+	}
+}

@@ -21,24 +21,24 @@ func (s *site) configure(name string) {
 
 func TestEventsNeedAnAdministrator(t *testing.T) {
 	s := newSite(t)
-	if resp := s.do("GET", "/ui/events", "", nil); resp.StatusCode != http.StatusUnauthorized {
-		t.Errorf("a stranger gets %s", resp.Status)
+	if resp := s.do("GET", "/ui/events", "", nil); resp.code != http.StatusUnauthorized {
+		t.Errorf("a stranger gets %d", resp.code)
 	}
-	if resp := s.do("GET", "/ui/events", "guess", nil); resp.StatusCode != http.StatusUnauthorized {
-		t.Errorf("a wrong token gets %s", resp.Status)
+	if resp := s.do("GET", "/ui/events", "guess", nil); resp.code != http.StatusUnauthorized {
+		t.Errorf("a wrong token gets %d", resp.code)
 	}
-	if resp := s.do("GET", "/ui/events", guestToken, nil); resp.StatusCode != http.StatusForbidden {
-		t.Errorf("a guest gets %s", resp.Status)
+	if resp := s.do("GET", "/ui/events", guestToken, nil); resp.code != http.StatusForbidden {
+		t.Errorf("a guest gets %d", resp.code)
 	}
 	s.login()
-	if resp := s.do("GET", "/ui/events", "", nil); resp.StatusCode != http.StatusOK {
-		t.Errorf("a session gets %s", resp.Status)
+	if resp := s.do("GET", "/ui/events", "", nil); resp.code != http.StatusOK {
+		t.Errorf("a session gets %d", resp.code)
 	}
-	if resp := s.do("DELETE", "/ui/session", "", nil); resp.StatusCode != http.StatusOK {
-		t.Errorf("logout: %s", resp.Status)
+	if resp := s.do("DELETE", "/ui/session", "", nil); resp.code != http.StatusOK {
+		t.Errorf("logout: %d", resp.code)
 	}
-	if resp := s.do("GET", "/ui/events", "", nil); resp.StatusCode != http.StatusUnauthorized {
-		t.Errorf("a session that was ended gets %s", resp.Status)
+	if resp := s.do("GET", "/ui/events", "", nil); resp.code != http.StatusUnauthorized {
+		t.Errorf("a session that was ended gets %d", resp.code)
 	}
 }
 
@@ -88,7 +88,7 @@ func TestResume(t *testing.T) {
 	inbox := s.follow("")
 	inbox.until("snapshot", isSync)
 	last := inbox.last
-	_ = inbox.resp.Body.Close() // the link breaks
+	_ = inbox.body.Close() // the link breaks
 	s.configure("meanwhile")
 
 	again := s.follow(last).until("changes", isSync)
@@ -110,7 +110,7 @@ func TestResumeTooOld(t *testing.T) {
 	s := newSite(t, view.History(4))
 	inbox := s.follow("")
 	inbox.until("snapshot", isSync)
-	_ = inbox.resp.Body.Close()
+	_ = inbox.body.Close()
 	for i := range 10 {
 		s.configure(fmt.Sprintf("service-%d", i))
 	}
@@ -156,17 +156,17 @@ func TestLoadIsSentWhenItChanges(t *testing.T) {
 
 func TestTooManyPages(t *testing.T) {
 	s := newSite(t)
-	var open []*http.Response
+	var open []reply
 	for range 64 {
 		open = append(open, s.do("GET", "/ui/events", adminToken, nil))
 	}
 	resp := s.do("GET", "/ui/events", adminToken, nil)
-	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("one page too many gets %s", resp.Status)
+	if resp.code != http.StatusServiceUnavailable || resp.header.Get("Retry-After") == "" {
+		t.Errorf("one page too many gets %d", resp.code)
 	}
-	_ = open[0].Body.Close() // one leaves
+	_ = open[0].body.Close() // one leaves
 	deadline := time.Now().Add(10 * time.Second)
-	for s.do("GET", "/ui/events", adminToken, nil).StatusCode != http.StatusOK {
+	for s.do("GET", "/ui/events", adminToken, nil).code != http.StatusOK {
 		if time.Now().After(deadline) {
 			t.Fatal("the place of a page that left is not given to the next")
 		}

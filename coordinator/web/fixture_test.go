@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -69,11 +70,7 @@ func (l *loads) set(node string, load messaging.Load) {
 func (l *loads) get() map[string]controller.Liveness {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out := map[string]controller.Liveness{}
-	for name, live := range l.live {
-		out[name] = live
-	}
-	return out
+	return maps.Clone(l.live)
 }
 
 func newSite(t testing.TB, viewOptions ...view.Option) *site {
@@ -196,8 +193,15 @@ func (logs) OpenLog(ctx context.Context, node, _, container string, o *corev1.Po
 	return r, nil
 }
 
+// reply is an answer whose body closes with the test.
+type reply struct {
+	code   int
+	header http.Header
+	body   io.ReadCloser
+}
+
 // do sends a request; token is empty for one by cookie.
-func (s *site) do(method, path, token string, body any, headers ...string) *http.Response {
+func (s *site) do(method, path, token string, body any, headers ...string) reply {
 	s.Helper()
 	var data []byte
 	switch b := body.(type) {
@@ -227,23 +231,23 @@ func (s *site) do(method, path, token string, body any, headers ...string) *http
 		s.Fatal(err)
 	}
 	s.Cleanup(func() { _ = resp.Body.Close() }) // a stream that was ended on purpose has nothing to say
-	return resp
+	return reply{resp.StatusCode, resp.Header, resp.Body}
 }
 
 // must is do as the administrator for what has to succeed.
 func (s *site) must(method, path string, body any, headers ...string) {
 	s.Helper()
 	resp := s.do(method, path, adminToken, body, headers...)
-	text, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode >= 300 {
-		s.Fatalf("%s %s: %s: %s (%v)", method, path, resp.Status, text, err)
+	text, err := io.ReadAll(resp.body)
+	if err != nil || resp.code >= 300 {
+		s.Fatalf("%s %s: %d: %s (%v)", method, path, resp.code, text, err)
 	}
 }
 
 func (s *site) login() {
 	s.Helper()
-	if resp := s.do("POST", "/ui/session", "", `{"token":"`+adminToken+`"}`); resp.StatusCode != http.StatusOK {
-		s.Fatalf("login: %s", resp.Status)
+	if resp := s.do("POST", "/ui/session", "", `{"token":"`+adminToken+`"}`); resp.code != http.StatusOK {
+		s.Fatalf("login: %d", resp.code)
 	}
 }
 
@@ -253,7 +257,7 @@ type message struct{ id, event, data string }
 // inbox reads a stream of messages.
 type inbox struct {
 	testing.TB
-	resp  *http.Response
+	body  io.Closer
 	lines *bufio.Reader
 	last  string // Last-Event-ID, as a browser would send it
 }
@@ -265,10 +269,10 @@ func (s *site) follow(last string) *inbox {
 		headers = []string{"Last-Event-ID", last}
 	}
 	resp := s.do("GET", "/ui/events", adminToken, nil, headers...)
-	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
-		s.Fatalf("events: %s %s", resp.Status, resp.Header)
+	if resp.code != http.StatusOK || resp.header.Get("Content-Type") != "text/event-stream" {
+		s.Fatalf("events: %d %v", resp.code, resp.header)
 	}
-	return &inbox{TB: s.TB, resp: resp, lines: bufio.NewReader(resp.Body)}
+	return &inbox{TB: s.TB, body: resp.body, lines: bufio.NewReader(resp.body)}
 }
 
 // next reads one message; the stream's end is an error.
@@ -302,7 +306,7 @@ func (b *inbox) next() (message, error) {
 func (b *inbox) until(what string, fits func(message) bool) []message {
 	b.Helper()
 	var out []message
-	timer := time.AfterFunc(20*time.Second, func() { _ = b.resp.Body.Close() }) // ends the read below
+	timer := time.AfterFunc(20*time.Second, func() { _ = b.body.Close() }) // ends the read below
 	defer timer.Stop()
 	for {
 		m, err := b.next()

@@ -13,11 +13,11 @@ import (
 func TestPageIsStrictAboutWhatItLoads(t *testing.T) {
 	s := newSite(t)
 	resp := s.do("GET", "/ui/", "", nil)
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %v", resp.Status, err)
+	body, err := io.ReadAll(resp.body)
+	if err != nil || resp.code != http.StatusOK {
+		t.Fatalf("%d: %v", resp.code, err)
 	}
-	policy := resp.Header.Get("Content-Security-Policy")
+	policy := resp.header.Get("Content-Security-Policy")
 	for _, want := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"} {
 		if !strings.Contains(policy, want) {
 			t.Errorf("policy lacks %s: %s", want, policy)
@@ -26,8 +26,8 @@ func TestPageIsStrictAboutWhatItLoads(t *testing.T) {
 	if strings.Contains(policy, "unsafe") {
 		t.Errorf("policy allows the unsafe: %s", policy)
 	}
-	if resp.Header.Get("X-Content-Type-Options") != "nosniff" || resp.Header.Get("Referrer-Policy") != "no-referrer" || resp.Header.Get("Content-Type") != "text/html; charset=utf-8" {
-		t.Errorf("headers: %v", resp.Header)
+	if resp.header.Get("X-Content-Type-Options") != "nosniff" || resp.header.Get("Referrer-Policy") != "no-referrer" || resp.header.Get("Content-Type") != "text/html; charset=utf-8" {
+		t.Errorf("headers: %v", resp.header)
 	}
 	if regexp.MustCompile(`<script[^>]*>[^<]|\son\w+=|\sstyle=|https?://`).Match(body) {
 		t.Error("the page has inline code or style, or an address outside")
@@ -42,14 +42,14 @@ func TestAssets(t *testing.T) {
 			return err
 		}
 		resp := s.do("GET", "/ui/"+name, "", nil)
-		body, err := io.ReadAll(resp.Body)
-		if err != nil || resp.StatusCode != http.StatusOK || len(body) == 0 || resp.Header.Get("Content-Security-Policy") == "" {
-			t.Errorf("%s: %s, %d bytes (%v)", name, resp.Status, len(body), err)
+		body, err := io.ReadAll(resp.body)
+		if err != nil || resp.code != http.StatusOK || len(body) == 0 || resp.header.Get("Content-Security-Policy") == "" {
+			t.Errorf("%s: %d, %d bytes (%v)", name, resp.code, len(body), err)
 		}
 		total += len(body)
-		again := s.do("GET", "/ui/"+name, "", nil, "If-None-Match", resp.Header.Get("Etag"))
-		if again.StatusCode != http.StatusNotModified {
-			t.Errorf("%s again: %s", name, again.Status)
+		again := s.do("GET", "/ui/"+name, "", nil, "If-None-Match", resp.header.Get("Etag"))
+		if again.code != http.StatusNotModified {
+			t.Errorf("%s again: %d", name, again.code)
 		}
 		return nil
 	})
@@ -65,15 +65,15 @@ func TestAssets(t *testing.T) {
 func TestPageIsOnlyRead(t *testing.T) {
 	s := newSite(t)
 	for path, want := range map[string]int{"/ui": http.StatusOK, "/ui/nothing": http.StatusNotFound, "/ui/../static/app.js": http.StatusNotFound, "/ui/static/app.js": http.StatusNotFound} {
-		if resp := s.do("GET", path, "", nil); resp.StatusCode != want {
-			t.Errorf("%s: %s, want %d", path, resp.Status, want)
+		if resp := s.do("GET", path, "", nil); resp.code != want {
+			t.Errorf("%s: %d, want %d", path, resp.code, want)
 		}
 	}
 	resp := s.do("POST", "/ui/", adminToken, "x")
-	if resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") != "GET, HEAD" {
-		t.Errorf("POST: %s, %v", resp.Status, resp.Header)
+	if resp.code != http.StatusMethodNotAllowed || resp.header.Get("Allow") != "GET, HEAD" {
+		t.Errorf("POST: %d, %v", resp.code, resp.header)
 	}
-	if resp := s.do("HEAD", "/ui/app.js", "", nil); resp.StatusCode != http.StatusOK {
-		t.Errorf("HEAD: %s", resp.Status)
+	if resp := s.do("HEAD", "/ui/app.js", "", nil); resp.code != http.StatusOK {
+		t.Errorf("HEAD: %d", resp.code)
 	}
 }

@@ -2,37 +2,60 @@
 
 export const $ = (selector) => document.querySelector(selector);
 
-const svgTags = new Set(['svg', 'path', 'rect', 'title']);
+const svgTags = new Set(['svg', 'path', 'rect', 'polyline']);
 
-// h makes an element. Attributes that are null or false are left out; functions become listeners.
+// h makes an element. Attributes that are null or false are left out.
 export function h(tag, attributes, ...children) {
   const e = svgTags.has(tag) ? document.createElementNS('http://www.w3.org/2000/svg', tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes || {})) {
-    if (value === null || value === undefined || value === false) continue;
-    if (typeof value === 'function') e.addEventListener(name.slice(2), value);
-    else e.setAttribute(name, value === true ? '' : value);
+    if (value !== null && value !== undefined && value !== false) e.setAttribute(name, value === true ? '' : value);
   }
   e.append(...children.flat(9).filter((c) => c !== null && c !== undefined && c !== false && c !== ''));
   return e;
 }
 
-// replace puts new children in place of the old ones, and keeps what a person holds: focus, open folds, scrolling.
-export function replace(parent, ...children) {
-  const focused = parent.contains(document.activeElement) ? keyOf(document.activeElement) : null;
-  const folds = new Set([...parent.querySelectorAll('details[open][data-key]')].map((d) => d.dataset.key));
-  const scrolled = [...parent.querySelectorAll('[data-scroll]')].map((e) => [e.dataset.scroll, e.scrollLeft, e.scrollTop]);
-  parent.replaceChildren(...children.flat(9).filter(Boolean));
-  for (const d of parent.querySelectorAll('details[data-key]')) if (folds.has(d.dataset.key)) d.open = true;
-  for (const [name, left, top] of scrolled) {
-    const e = parent.querySelector(`[data-scroll="${name}"]`);
-    if (e) { e.scrollLeft = left; e.scrollTop = top; }
-  }
-  if (focused) parent.querySelector(focused)?.focus({ preventScroll: true });
+// show makes parent's children what they are wanted to be and touches nothing that is so already: focus, selections, open
+// folds and scrolling stay as the person left them.
+export function show(parent, ...children) {
+  const wanted = document.createDocumentFragment();
+  wanted.append(...children.flat(9).filter((c) => c !== null && c !== undefined && c !== false && c !== ''));
+  patchChildren(parent, wanted);
 }
 
-function keyOf(e) {
-  if (e.dataset.open) return `[data-open="${CSS.escape(e.dataset.open)}"]`;
-  if (e.dataset.key) return `[data-key="${CSS.escape(e.dataset.key)}"]`;
-  if (e.matches('summary') && e.parentElement.dataset.key) return `[data-key="${CSS.escape(e.parentElement.dataset.key)}"] > summary`;
-  return null;
+// key tells rows apart that move: elements with different keys are never turned into each other.
+const key = (node) => node.dataset?.key || node.dataset?.open;
+
+function patchChildren(parent, wanted) {
+  const keyed = new Map();
+  for (const c of parent.childNodes) if (key(c)) keyed.set(key(c), c);
+  let at = parent.firstChild;
+  for (const want of [...wanted.childNodes]) {
+    const k = key(want);
+    const have = k ? keyed.get(k) : at;
+    if (!have || have.nodeName !== want.nodeName || key(have) !== k) {
+      parent.insertBefore(want, at);
+      continue;
+    }
+    if (have === at) at = at.nextSibling;
+    else parent.insertBefore(have, at);
+    patch(have, want);
+  }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
+}
+
+function patch(have, want) {
+  if (have.isEqualNode(want)) return;
+  if (have.nodeType !== Node.ELEMENT_NODE) {
+    have.nodeValue = want.nodeValue;
+    return;
+  }
+  for (const { name } of [...have.attributes]) {
+    if (!want.hasAttribute(name) && !(name === 'open' && have.nodeName === 'DETAILS')) have.removeAttribute(name);
+  }
+  for (const { name, value } of want.attributes) if (have.getAttribute(name) !== value) have.setAttribute(name, value);
+  patchChildren(have, want);
 }

@@ -41,7 +41,7 @@ func (f form) marshal(obj runtime.Object) ([]byte, error) {
 	return f.finish(data)
 }
 
-// finish makes a body of JSON: indented, as YAML, or as it is; with a line end.
+// finish makes a body of JSON, which it takes over: indented, as YAML, or as it is; with a line end.
 func (f form) finish(data []byte) ([]byte, error) {
 	if f.media == typeYAML {
 		out, err := yaml.JSONToYAML(data)
@@ -50,11 +50,11 @@ func (f form) finish(data []byte) ([]byte, error) {
 		}
 		return out, nil
 	}
-	var buf bytes.Buffer
-	buf.Grow(len(data) + 1)
 	if !f.pretty {
-		buf.Write(data)
-	} else if err := json.Indent(&buf, data, "", "  "); err != nil {
+		return append(data, '\n'), nil
+	}
+	var buf bytes.Buffer
+	if err := json.Indent(&buf, data, "", "  "); err != nil {
 		return nil, fmt.Errorf("indent: %w", err)
 	}
 	buf.WriteByte('\n')
@@ -91,7 +91,7 @@ func (e *encoder) one(item *view.Item) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.finish(data)
+	return e.finish(append(make([]byte, 0, len(data)+1), data...))
 }
 
 // table makes a Table of items. The columns may be left out of all but the first of a watch's Tables.

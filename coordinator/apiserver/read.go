@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"skerry.dev/skerry/coordinator/view"
 )
@@ -89,26 +87,6 @@ func metadataList(items []*view.Item, list metav1.ListMeta) *metav1.PartialObjec
 		out.Items[i] = *metadataOf(item.Meta)
 	}
 	return out
-}
-
-func (e *encoder) protobufList(items []*view.Item, list metav1.ListMeta) ([]byte, error) {
-	obj := e.resource.NewList()
-	obj.GetObjectKind().SetGroupVersionKind(e.resource.ListGVK())
-	objects := make([]runtime.Object, len(items))
-	for i, item := range items {
-		objects[i] = item.Object
-	}
-	if err := meta.SetList(obj, objects); err != nil {
-		return nil, fmt.Errorf("fill %T: %w", obj, err)
-	}
-	m, err := meta.ListAccessor(obj)
-	if err != nil {
-		return nil, fmt.Errorf("read metadata of %T: %w", obj, err)
-	}
-	m.SetResourceVersion(list.ResourceVersion)
-	m.SetContinue(list.Continue)
-	m.SetRemainingItemCount(list.RemainingItemCount)
-	return encodeProtobuf(obj)
 }
 
 // jsonList splices the items' JSON, each of which is made once per revision, into a list.

@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -38,18 +37,21 @@ type Reports struct {
 	objects *objects.Store
 	events  Recorder
 	log     *slog.Logger
-	seen    map[string]sequence // newest report merged, by subject; belongs to Run's goroutine
+	stream  *upStream
+	seen    map[string]mark // newest report known, by subject; belongs to Run's goroutine
 }
 
-// sequence orders the reports of one subject within a boot of its node.
-type sequence struct {
-	boot string
-	seq  uint64
+// mark is the place of a report among those of its subject: where it is in the stream, and what its node has numbered it
+// within a boot.
+type mark struct {
+	stream uint64
+	boot   string
+	seq    uint64
 }
 
 // NewReports returns a merger that has merged nothing.
 func NewReports(v *view.View, o *objects.Store, events Recorder, log *slog.Logger) *Reports {
-	return &Reports{view: v, objects: o, events: events, log: log, seen: map[string]sequence{}}
+	return &Reports{view: v, objects: o, events: events, log: log, seen: map[string]mark{}}
 }
 
 const (
@@ -62,13 +64,14 @@ const (
 
 // Run makes stream UP in that kind of storage, and merges until ctx ends.
 func (r *Reports) Run(ctx context.Context, js jetstream.JetStream, storage jetstream.StorageType) error {
-	consumer, err := openUp(ctx, js, storage)
+	up, err := openUp(ctx, js, storage, r.log)
 	if err != nil {
 		return err
 	}
+	r.stream = up
 	// The channel holds a batch: the fetcher reads on while the last batch is merged.
 	messages := make(chan jetstream.Msg, batchSize)
-	reading, err := consumer.Consume(func(m jetstream.Msg) {
+	reading, err := up.consumer.Consume(func(m jetstream.Msg) {
 		select {
 		case messages <- m:
 		case <-ctx.Done():
@@ -86,48 +89,6 @@ func (r *Reports) Run(ctx context.Context, js jetstream.JetStream, storage jetst
 			r.merge(ctx, gather(m, messages))
 		}
 	}
-}
-
-func openUp(ctx context.Context, js jetstream.JetStream, storage jetstream.StorageType) (jetstream.Consumer, error) {
-	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: messaging.StreamUp, Subjects: []string{messaging.UpAll},
-		Storage: storage, MaxAge: upMaxAge, Duplicates: upDuplicates, Discard: jetstream.DiscardOld,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make stream %s: %w", messaging.StreamUp, err)
-	}
-	start, err := firstUnmerged(ctx, stream)
-	if err != nil {
-		return nil, fmt.Errorf("open consumer on %s: %w", messaging.StreamUp, err)
-	}
-	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable: upConsumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Minute, MaxAckPending: 4 * batchSize,
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: start,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make consumer on %s: %w", messaging.StreamUp, err)
-	}
-	return consumer, nil
-}
-
-const upConsumer = "coordinator"
-
-// firstUnmerged takes the last coordinator's consumer away, and returns where it stood. What that one had taken and not
-// merged would come only when its time to acknowledge is over, and then after newer reports, which it would undo; a new
-// consumer gets everything from there on at once and in order. Some is merged twice, which changes nothing.
-func firstUnmerged(ctx context.Context, stream jetstream.Stream) (uint64, error) {
-	old, err := stream.Consumer(ctx, upConsumer)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return 1, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	info, err := old.Info(ctx)
-	if err != nil {
-		return 0, err
-	}
-	return info.AckFloor.Stream + 1, stream.DeleteConsumer(ctx, upConsumer)
 }
 
 // gather takes what is there without waiting.
@@ -157,7 +118,7 @@ func (r *Reports) merge(ctx context.Context, batch []jetstream.Msg) {
 			r.ack(m)
 			continue
 		}
-		if r.stale(m) {
+		if r.stale(ctx, m) {
 			r.ack(m)
 			continue
 		}
@@ -191,24 +152,37 @@ func (r *Reports) ack(m jetstream.Msg) {
 	}
 }
 
-// stale says whether a newer report of the same subject was merged before: a redelivered one must not undo it.
-func (r *Reports) stale(m jetstream.Msg) bool {
+// stale says whether there is a newer report of the same subject: what the coordinator before had taken and not merged is
+// handed out again behind what it has merged, and must not undo that.
+func (r *Reports) stale(ctx context.Context, m jetstream.Msg) bool {
+	place, err := m.Metadata()
+	if err != nil || isEvent(m.Subject()) {
+		return false // apply says what is wrong with it
+	}
+	now := mark{stream: place.Sequence.Stream}
+	now.boot, now.seq = numbered(m.Data())
+	last, known := r.seen[m.Subject()]
+	if !known && place.Sequence.Stream <= r.stream.old {
+		last.stream = r.stream.newest(ctx, m.Subject())
+	}
+	if now.stream < last.stream || now.boot == last.boot && now.seq < last.seq {
+		r.seen[m.Subject()] = last
+		return true
+	}
+	r.seen[m.Subject()] = now
+	return false
+}
+
+// numbered is what the node has numbered its report.
+func numbered(data []byte) (boot string, seq uint64) {
 	var s struct {
 		Boot string `json:"boot"`
 		Seq  uint64 `json:"seq"`
 	}
-	if err := json.Unmarshal(m.Data(), &s); err != nil {
-		return false // apply says what is wrong with it
+	if json.Unmarshal(data, &s) != nil {
+		return "", 0 // apply says what is wrong with it
 	}
-	if isEvent(m.Subject()) {
-		return false
-	}
-	last := r.seen[m.Subject()]
-	if last.boot == s.Boot && s.Seq < last.seq {
-		return true
-	}
-	r.seen[m.Subject()] = sequence{boot: s.Boot, seq: s.Seq}
-	return false
+	return s.Boot, s.Seq
 }
 
 func isEvent(subject string) bool {

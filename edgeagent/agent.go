@@ -198,7 +198,7 @@ func (a *Agent) newSelf() *self {
 	c := a.options.Config
 	return &self{
 		name: c.Name, version: a.options.Version, address: a.address.String(), config: c, images: a.parts.Images,
-		report: a.uplink, log: a.log, node: a.node, runs: a.loop.count, healthy: a.loop.healthy,
+		report: a.uplink, log: a.log, node: a.node, runs: a.loop.count, answered: a.loop.ready, healthy: a.loop.healthy,
 		meter: hwprobe.NewMeter(c.StateDir), inventories: make(chan api.Inventory, 1),
 	}
 }

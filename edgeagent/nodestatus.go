@@ -28,6 +28,7 @@ const (
 	statusEvery      = 10 * time.Second
 	statusSoon       = 200 * time.Millisecond
 	minFreePidsShare = 20 // one twentieth of the kernel's limit
+	keeperGrace      = 5 * time.Second
 )
 
 // self makes and reports the node's own status.
@@ -40,7 +41,8 @@ type self struct {
 	report   Reporter
 	log      *slog.Logger
 	node     *node
-	runs     func() int // running pods
+	runs     func() int      // running pods
+	answered <-chan struct{} // closed when the keeper has answered for the first time
 	healthy  func() error
 	meter    *hwprobe.Meter
 	metering sync.Mutex // guards meter
@@ -57,6 +59,7 @@ type self struct {
 
 // run reports the inventory and the status when they have changed, until ctx ends.
 func (s *self) run(ctx context.Context) error {
+	s.awaitKeeper(ctx)
 	tick := time.NewTimer(statusEvery)
 	defer tick.Stop()
 	for {
@@ -71,6 +74,17 @@ func (s *self) run(ctx context.Context) error {
 			s.update(ctx, time.Now())
 		}
 		tick.Reset(s.pace())
+	}
+}
+
+// awaitKeeper gives the keeper time to answer: that a new agent has not asked it yet is no reason to call a node not ready.
+func (s *self) awaitKeeper(ctx context.Context) {
+	grace := time.NewTimer(keeperGrace)
+	defer grace.Stop()
+	select {
+	case <-s.answered:
+	case <-grace.C:
+	case <-ctx.Done():
 	}
 }
 

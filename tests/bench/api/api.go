@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"skerry.dev/skerry/tests/bench/section"
+	"skerry.dev/skerry/tests/bench/server"
 )
 
 // Section is the chapter about the API.
@@ -39,14 +40,14 @@ func effortOf(quick bool) effort {
 // bench is one run. Skerry comes first in all tables.
 type bench struct {
 	effort
-	servers []*server
+	servers []*server.Server
 	out     strings.Builder
 }
 
 // Run starts both servers, measures, and stops them.
 func (Section) Run(ctx context.Context, quick bool) (markdown string, err error) {
 	b := &bench{effort: effortOf(quick)}
-	for _, create := range []func() (*server, error){newSkerry, newKubernetes} {
+	for _, create := range []func() (*server.Server, error){skerry, server.Kubernetes} {
 		s, err := create()
 		if err != nil {
 			return "", errors.Join(err, b.stop())
@@ -63,6 +64,8 @@ func (Section) Run(ctx context.Context, quick bool) (markdown string, err error)
 	return b.out.String(), nil
 }
 
+func skerry() (*server.Server, error) { return server.Skerry() }
+
 const introduction = `## API
 
 ` + "`skerry-coordinator`" + ` beside Kubernetes' own kube-apiserver 1.37.2 over etcd 3.7.0, on loopback. Both with TLS, token authentication, their
@@ -76,7 +79,7 @@ the servers, so requests per second are a figure of client and server together, 
 func (b *bench) stop() error {
 	var err error
 	for _, s := range b.servers {
-		err = errors.Join(err, s.stop())
+		err = errors.Join(err, s.Stop())
 	}
 	return err
 }
@@ -84,18 +87,18 @@ func (b *bench) stop() error {
 func (b *bench) start(ctx context.Context) error {
 	t := section.NewTable("on an empty state", "first start to first answered GET", "RSS idle", "RSS of its store", "CPU idle, per minute")
 	for _, s := range b.servers {
-		took, err := s.start(ctx)
+		took, err := s.Start(ctx)
 		if err != nil {
 			return err
 		}
-		if err := s.prepare(ctx); err != nil {
+		if err := prepare(ctx, s); err != nil {
 			return err
 		}
-		idle, err := s.idle(ctx, b.effort.idle)
+		idle, err := idle(ctx, s, b.effort.idle)
 		if err != nil {
 			return err
 		}
-		t.Row(s.name, section.Duration(took), section.Bytes(idle.resident), storeBytes(s, idle.store), section.Duration(idle.cpu.total()*time.Duration(time.Minute/b.effort.idle)))
+		t.Row(s.Name, section.Duration(took), section.Bytes(idle.resident), storeBytes(s, idle.store), section.Duration(idle.cpu.Total()*time.Duration(time.Minute/b.effort.idle)))
 	}
 	b.out.WriteString("### Start and idle\n\n" + t.String() + "\n")
 	return nil
@@ -104,31 +107,31 @@ func (b *bench) start(ctx context.Context) error {
 // idleness is what a server uses when nobody asks for anything.
 type idleness struct {
 	resident, store int64
-	cpu             usage
+	cpu             server.Usage
 }
 
-func (s *server) idle(ctx context.Context, length time.Duration) (idleness, error) {
+func idle(ctx context.Context, s *server.Server, length time.Duration) (idleness, error) {
 	if err := pause(ctx, length); err != nil { // the start's own work
 		return idleness{}, err
 	}
-	before, err := s.cpu()
+	before, err := s.CPU()
 	if err != nil {
 		return idleness{}, err
 	}
 	if err := pause(ctx, length); err != nil {
 		return idleness{}, err
 	}
-	after, err := s.cpu()
+	after, err := s.CPU()
 	if err != nil {
 		return idleness{}, err
 	}
-	i := idleness{cpu: after.since(before)}
-	i.resident, i.store, err = s.resident()
+	i := idleness{cpu: after.Since(before)}
+	i.resident, i.store, err = s.Resident()
 	return i, err
 }
 
-func storeBytes(s *server, bytes int64) string {
-	if s.store == nil {
+func storeBytes(s *server.Server, bytes int64) string {
+	if !s.HasStore() {
 		return "in it"
 	}
 	return section.Bytes(bytes)
@@ -140,17 +143,17 @@ func (b *bench) operations(ctx context.Context) error {
 	cost := section.NewTable("server CPU per request", "Skerry", "kube-apiserver", "and etcd", "kube-apiserver / Skerry", "both / Skerry")
 	for _, k := range kinds {
 		for _, s := range b.servers {
-			if err := s.populate(ctx, k, 0, populatedObjects); err != nil {
+			if err := populate(ctx, s, k, 0, populatedObjects); err != nil {
 				return err
 			}
 		}
-		for _, media := range []string{asJSON, asProtobuf} {
+		for _, media := range []string{server.JSON, server.Protobuf} {
 			if err := b.measure(ctx, k, media, speed, cost); err != nil {
 				return err
 			}
 		}
 		for _, s := range b.servers {
-			if err := s.clear(ctx, k); err != nil {
+			if err := remove(ctx, s, k); err != nil {
 				return err
 			}
 		}
@@ -164,7 +167,7 @@ func (b *bench) measure(ctx context.Context, k kind, media string, speed, cost *
 	clients := make([][]*rest.RESTClient, len(b.servers))
 	for i, s := range b.servers {
 		var err error
-		if clients[i], err = s.newClients(media); err != nil {
+		if clients[i], err = newClients(s, media); err != nil {
 			return err
 		}
 		for _, c := range clients[i] {
@@ -182,8 +185,8 @@ func (b *bench) measure(ctx context.Context, k kind, media string, speed, cost *
 		}
 		ours, theirs := results[0], results[1]
 		speed.Row(o, section.Count(int64(ours.perSecond)), section.Count(int64(theirs.perSecond)), section.Duration(ours.p50), section.Duration(theirs.p50), section.Duration(ours.p99), section.Duration(theirs.p99))
-		cost.Row(o, section.Duration(ours.cpu.api), section.Duration(theirs.cpu.api), section.Duration(theirs.cpu.store),
-			section.Ratio(theirs.cpu.api, ours.cpu.api), section.Ratio(theirs.cpu.total(), ours.cpu.api))
+		cost.Row(o, section.Duration(ours.cpu.API), section.Duration(theirs.cpu.API), section.Duration(theirs.cpu.Store),
+			section.Ratio(theirs.cpu.API, ours.cpu.API), section.Ratio(theirs.cpu.Total(), ours.cpu.API))
 	}
 	return nil
 }
@@ -216,19 +219,19 @@ func (b *bench) compare(ctx context.Context, o operation, clients [][]*rest.REST
 func (b *bench) fill(ctx context.Context) error {
 	t := section.NewTable(fmt.Sprintf("with %s pods and %s ConfigMaps", section.Count(b.pods), section.Count(b.maps)), "RSS", "RSS of its store")
 	for _, s := range b.servers {
-		if err := s.populate(ctx, kinds[0], populatedObjects, b.maps); err != nil {
+		if err := populate(ctx, s, kinds[0], populatedObjects, b.maps); err != nil {
 			return err
 		}
-		if err := s.populate(ctx, kinds[1], populatedObjects, b.pods); err != nil {
+		if err := populate(ctx, s, kinds[1], populatedObjects, b.pods); err != nil {
 			return err
 		}
-		idle, err := s.idle(ctx, b.effort.idle)
+		idle, err := idle(ctx, s, b.effort.idle)
 		if err != nil {
 			return err
 		}
-		t.Row(s.name, section.Bytes(idle.resident), storeBytes(s, idle.store))
+		t.Row(s.Name, section.Bytes(idle.resident), storeBytes(s, idle.store))
 	}
-	fmt.Fprintf(&b.out, "### Memory\n\nAfter all of the above, and %s of quiet.\n\n%s\n", 2*b.effort.idle, t)
+	fmt.Fprintf(&b.out, "### Memory\n\nAfter all of the above, and %s of quiet. The objects that POST made are deleted before.\n\n%s\n", 2*b.effort.idle, t)
 	return nil
 }
 
@@ -249,7 +252,7 @@ func (b *bench) restart(ctx context.Context) error {
 	took := make([][]time.Duration, len(b.servers))
 	for range b.starts {
 		for i, s := range b.servers {
-			one, err := s.restart(ctx)
+			one, err := s.Restart(ctx)
 			if err != nil {
 				return err
 			}
@@ -257,11 +260,11 @@ func (b *bench) restart(ctx context.Context) error {
 		}
 	}
 	for i, s := range b.servers {
-		idle, err := s.idle(ctx, b.effort.idle)
+		idle, err := idle(ctx, s, b.effort.idle)
 		if err != nil {
 			return err
 		}
-		t.Row(s.name, section.Duration(section.Median(took[i])), section.Bytes(idle.resident))
+		t.Row(s.Name, section.Duration(section.Median(took[i])), section.Bytes(idle.resident))
 	}
 	b.out.WriteString("### Restart\n\n" + t.String() + "\n")
 	return nil

@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"skerry.dev/skerry/tests/bench/section"
+	"skerry.dev/skerry/tests/bench/server"
 )
 
 // listing is one way to read all pods.
@@ -22,42 +23,42 @@ type listing struct {
 }
 
 var listings = []listing{
-	{"JSON", asJSON, false, ""},
-	{"JSON, client asks for gzip", asJSON, true, ""},
-	{"protobuf", asProtobuf, false, ""},
-	{"protobuf, from the server's cache (resourceVersion=0)", asProtobuf, false, "?resourceVersion=0"},
+	{"JSON", server.JSON, false, ""},
+	{"JSON, client asks for gzip", server.JSON, true, ""},
+	{"protobuf", server.Protobuf, false, ""},
+	{"protobuf, from the server's cache (resourceVersion=0)", server.Protobuf, false, "?resourceVersion=0"},
 }
 
 // listed is one measurement of one listing.
 type listed struct {
 	took  time.Duration
-	cpu   usage
+	cpu   server.Usage
 	bytes int64 // on the wire, but for TLS
 }
 
 // list reads all pods once and throws them away.
-func (s *server) list(ctx context.Context, c *rest.RESTClient, l listing) (listed, error) {
-	before, err := s.cpu()
+func list(ctx context.Context, s *server.Server, c *rest.RESTClient, l listing) (listed, error) {
+	before, err := s.CPU()
 	if err != nil {
 		return listed{}, err
 	}
 	began := time.Now()
-	n, err := s.download(ctx, c.Client, l)
+	n, err := download(ctx, s, c.Client, l)
 	if err != nil {
-		return listed{}, fmt.Errorf("list pods on %s as %s: %w", s.name, l.name, err)
+		return listed{}, fmt.Errorf("list pods on %s as %s: %w", s.Name, l.name, err)
 	}
 	out := listed{took: time.Since(began), bytes: n}
 	if err := pause(ctx, settle); err != nil {
 		return out, err
 	}
-	after, err := s.cpu()
-	out.cpu = after.since(before)
+	after, err := s.CPU()
+	out.cpu = after.Since(before)
 	return out, err
 }
 
 // download counts the bytes of an answer as they come: a client that asked for gzip itself is not unpacked for.
-func (s *server) download(ctx context.Context, client *http.Client, l listing) (int64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.config.Host+"/api/v1/namespaces/"+namespace+"/pods"+l.parameters, nil)
+func download(ctx context.Context, s *server.Server, client *http.Client, l listing) (int64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL()+"/api/v1/namespaces/"+namespace+"/pods"+l.parameters, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -77,8 +78,8 @@ func (s *server) download(ctx context.Context, client *http.Client, l listing) (
 }
 
 // lists measures all ways to list on all servers, in turns.
-func lists(ctx context.Context, servers []*server, rounds int) (string, error) {
-	t := section.NewTable("list of 10,000 pods", "server", "time", "CPU of the API server", "and of its store", "body")
+func lists(ctx context.Context, servers []*server.Server, rounds int) (string, error) {
+	t := section.NewTable("list of all pods", "server", "time", "CPU of the API server", "and of its store", "body")
 	var ratios strings.Builder
 	for _, l := range listings {
 		results, err := listAll(ctx, servers, l, rounds)
@@ -87,25 +88,25 @@ func lists(ctx context.Context, servers []*server, rounds int) (string, error) {
 		}
 		for i, s := range servers {
 			r := results[i]
-			t.Row(l.name, s.name, section.Duration(r.took), section.Duration(r.cpu.api), storeTime(s, r.cpu), section.Bytes(r.bytes))
+			t.Row(l.name, s.Name, section.Duration(r.took), section.Duration(r.cpu.API), storeTime(s, r.cpu), section.Bytes(r.bytes))
 		}
-		fmt.Fprintf(&ratios, "- %s: kube-apiserver's CPU is %s Skerry's\n", l.name, section.Ratio(results[1].cpu.api, results[0].cpu.api))
+		fmt.Fprintf(&ratios, "- %s: kube-apiserver's CPU is %s Skerry's\n", l.name, section.Ratio(results[1].cpu.API, results[0].cpu.API))
 	}
 	return t.String() + "\n" + ratios.String(), nil
 }
 
-func storeTime(s *server, u usage) string {
-	if s.store == nil {
+func storeTime(s *server.Server, u server.Usage) string {
+	if !s.HasStore() {
 		return "in it"
 	}
-	return section.Duration(u.store)
+	return section.Duration(u.Store)
 }
 
-func listAll(ctx context.Context, servers []*server, l listing, rounds int) ([]listed, error) {
+func listAll(ctx context.Context, servers []*server.Server, l listing, rounds int) ([]listed, error) {
 	clients := make([]*rest.RESTClient, len(servers))
 	for i, s := range servers {
 		var err error
-		if clients[i], err = s.newClient(l.media, false); err != nil {
+		if clients[i], err = s.Client(l.media, false); err != nil {
 			return nil, err
 		}
 		defer clients[i].Client.CloseIdleConnections()
@@ -113,7 +114,7 @@ func listAll(ctx context.Context, servers []*server, l listing, rounds int) ([]l
 	all := make([][]listed, len(servers))
 	for range rounds {
 		for i, s := range servers {
-			one, err := s.list(ctx, clients[i], l)
+			one, err := list(ctx, s, clients[i], l)
 			if err != nil {
 				return nil, err
 			}
@@ -130,7 +131,7 @@ func listAll(ctx context.Context, servers []*server, l listing, rounds int) ([]l
 func medianListed(all []listed) listed {
 	var took, api, store []time.Duration
 	for _, l := range all {
-		took, api, store = append(took, l.took), append(api, l.cpu.api), append(store, l.cpu.store)
+		took, api, store = append(took, l.took), append(api, l.cpu.API), append(store, l.cpu.Store)
 	}
-	return listed{section.Median(took), usage{section.Median(api), section.Median(store)}, all[0].bytes}
+	return listed{section.Median(took), server.Usage{API: section.Median(api), Store: section.Median(store)}, all[0].bytes}
 }

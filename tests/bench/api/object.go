@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"skerry.dev/skerry/tests/bench/server"
 )
 
 // kind is what is read and written.
@@ -67,11 +69,22 @@ func pod(name string) runtime.Object {
 	}}
 }
 
+// madeLabel marks the objects that operations make, which are deleted again.
+const madeLabel = "made"
+
+func made(k kind) runtime.Object {
+	obj := k.make(placeholderName)
+	if m, ok := obj.(metav1.Object); ok {
+		m.SetLabels(map[string]string{"app": "bench", madeLabel: "now"})
+	}
+	return obj
+}
+
 // template is an encoded object whose name and value can be filled in.
 type template []byte
 
 func newTemplate(media string, obj runtime.Object) (template, error) {
-	data, err := encode(media, obj)
+	data, err := server.Encode(media, obj)
 	return template(data), err
 }
 

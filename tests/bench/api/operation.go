@@ -2,16 +2,16 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"skerry.dev/skerry/tests/bench/section"
+	"skerry.dev/skerry/tests/bench/server"
 )
 
 // operation is one kind of request, made by all clients as fast as they get answers.
@@ -25,7 +25,7 @@ type operation struct {
 
 func (o operation) String() string {
 	media := "JSON"
-	if o.media == asProtobuf {
+	if o.media == server.Protobuf {
 		media = "protobuf"
 	}
 	return fmt.Sprintf("%s %s, %s", o.verb, o.kind.name, media)
@@ -33,7 +33,11 @@ func (o operation) String() string {
 
 // operations of one kind of object in one encoding. Patches are JSON always, what comes back is not.
 func operations(k kind, media string) ([]operation, error) {
-	create, err := newTemplate(media, k.make(placeholderName))
+	whole, err := newTemplate(media, k.make(placeholderName))
+	if err != nil {
+		return nil, err
+	}
+	create, err := newTemplate(media, made(k))
 	if err != nil {
 		return nil, err
 	}
@@ -46,11 +50,11 @@ func operations(k kind, media string) ([]operation, error) {
 			return c.Post().Namespace(namespace).Resource(k.plural).SetHeader("Content-Type", media).Body([]byte(body)).Do(ctx).Error()
 		}},
 		{"PATCH", k, media, func(ctx context.Context, c *rest.RESTClient, n int64) error {
-			body := fmt.Sprintf(`{"metadata":{"annotations":{%q:"v%08d"}}}`, annotation, n+1)
+			body := fmt.Sprintf(`{"metadata":{"annotations":{%q:"v%08d"}}}`, annotation, n)
 			return c.Patch(types.MergePatchType).Namespace(namespace).Resource(k.plural).Name(existing(n)).Body([]byte(body)).Do(ctx).Error()
 		}},
 		{"PUT", k, media, func(ctx context.Context, c *rest.RESTClient, n int64) error {
-			body := create.with(placeholderName, existing(n)).value(n + 1)
+			body := whole.with(placeholderName, existing(n)).value(n)
 			return c.Put().Namespace(namespace).Resource(k.plural).Name(existing(n)).SetHeader("Content-Type", media).Body([]byte(body)).Do(ctx).Error()
 		}},
 	}, nil
@@ -64,7 +68,7 @@ type round struct {
 	operations int
 	took       time.Duration
 	latencies  []time.Duration
-	cpu        usage
+	cpu        server.Usage
 }
 
 func (r round) perSecond() float64 { return float64(r.operations) / r.took.Seconds() }
@@ -73,8 +77,8 @@ func (r round) perSecond() float64 { return float64(r.operations) / r.took.Secon
 const settle = 200 * time.Millisecond
 
 // run lets all clients work for a time.
-func (o operation) run(ctx context.Context, s *server, clients []*rest.RESTClient, length time.Duration) (round, error) {
-	before, err := s.cpu()
+func (o operation) run(ctx context.Context, s *server.Server, clients []*rest.RESTClient, length time.Duration) (round, error) {
+	before, err := s.CPU()
 	if err != nil {
 		return round{}, err
 	}
@@ -82,18 +86,18 @@ func (o operation) run(ctx context.Context, s *server, clients []*rest.RESTClien
 	latencies, errs := make([][]time.Duration, len(clients)), make([]error, len(clients))
 	var group sync.WaitGroup
 	for i, c := range clients {
-		group.Go(func() { latencies[i], errs[i] = o.work(ctx, c, &s.requests, began.Add(length)) })
+		group.Go(func() { latencies[i], errs[i] = o.work(ctx, c, s, began.Add(length)) })
 	}
 	group.Wait()
 	r := round{took: time.Since(began)}
-	if err := errors.Join(errs...); err != nil {
-		return r, fmt.Errorf("%s on %s: %w", o, s.name, err)
+	if at := slices.IndexFunc(errs, func(err error) bool { return err != nil }); at >= 0 { // one says enough
+		return r, fmt.Errorf("%s on %s: %w", o, s.Name, errs[at])
 	}
 	if err := pause(ctx, settle); err != nil {
 		return r, err
 	}
-	after, err := s.cpu()
-	r.cpu = after.since(before)
+	after, err := s.CPU()
+	r.cpu = after.Since(before)
 	for _, l := range latencies {
 		r.latencies = append(r.latencies, l...)
 	}
@@ -102,10 +106,10 @@ func (o operation) run(ctx context.Context, s *server, clients []*rest.RESTClien
 }
 
 // work makes requests one after another until the time is up.
-func (o operation) work(ctx context.Context, c *rest.RESTClient, count *atomic.Int64, until time.Time) ([]time.Duration, error) {
+func (o operation) work(ctx context.Context, c *rest.RESTClient, s *server.Server, until time.Time) ([]time.Duration, error) {
 	var latencies []time.Duration
 	for began := time.Now(); began.Before(until); {
-		if err := o.request(ctx, c, count.Add(1)); err != nil {
+		if err := o.request(ctx, c, s.Number()); err != nil {
 			return latencies, err
 		}
 		now := time.Now()
@@ -128,7 +132,7 @@ func pause(ctx context.Context, d time.Duration) error {
 type summary struct {
 	perSecond float64
 	p50, p99  time.Duration
-	cpu       usage // for one operation
+	cpu       server.Usage // for one operation
 }
 
 func summarize(rounds []round) summary {
@@ -138,8 +142,8 @@ func summarize(rounds []round) summary {
 		perSecond = append(perSecond, r.perSecond())
 		p50 = append(p50, section.Median(r.latencies))
 		p99 = append(p99, section.Quantile(r.latencies, 0.99))
-		one := r.cpu.per(r.operations)
-		api, store = append(api, one.api), append(store, one.store)
+		one := r.cpu.Per(r.operations)
+		api, store = append(api, one.API), append(store, one.Store)
 	}
-	return summary{section.Median(perSecond), section.Median(p50), section.Median(p99), usage{section.Median(api), section.Median(store)}}
+	return summary{section.Median(perSecond), section.Median(p50), section.Median(p99), server.Usage{API: section.Median(api), Store: section.Median(store)}}
 }

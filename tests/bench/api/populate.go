@@ -2,19 +2,23 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"skerry.dev/skerry/tests/bench/server"
 )
 
 // populate creates objects of a kind, numbered from first to end-1.
-func (s *server) populate(ctx context.Context, k kind, first, end int64) error {
-	body, err := newTemplate(asProtobuf, k.make(placeholderName))
+func populate(ctx context.Context, s *server.Server, k kind, first, end int64) error {
+	body, err := newTemplate(server.Protobuf, k.make(placeholderName))
 	if err != nil {
 		return err
 	}
-	clients, err := s.newClients(asProtobuf)
+	clients, err := newClients(s, server.Protobuf)
 	if err != nil {
 		return err
 	}
@@ -26,9 +30,9 @@ func (s *server) populate(ctx context.Context, k kind, first, end int64) error {
 		group.Go(func() error {
 			for n := next.Add(1) - 1; n < end; n = next.Add(1) - 1 {
 				name := nameOf("object", n)
-				request := c.Post().Namespace(namespace).Resource(k.plural).SetHeader("Content-Type", asProtobuf).Body([]byte(body.with(placeholderName, name)))
+				request := c.Post().Namespace(namespace).Resource(k.plural).SetHeader("Content-Type", server.Protobuf).Body([]byte(body.with(placeholderName, name)))
 				if err := request.Do(ctx).Error(); err != nil {
-					return fmt.Errorf("create %s %s on %s: %w", k.name, name, s.name, err)
+					return fmt.Errorf("create %s %s on %s: %w", k.name, name, s.Name, err)
 				}
 			}
 			return nil
@@ -37,18 +41,33 @@ func (s *server) populate(ctx context.Context, k kind, first, end int64) error {
 	return group.Wait()
 }
 
-// clear deletes the objects of a kind that operations have created, all but those numbered.
-func (s *server) clear(ctx context.Context, k kind) error {
-	c, err := s.newClient(asJSON, false)
+// remove deletes what operations have made.
+func remove(ctx context.Context, s *server.Server, k kind) error {
+	clients, err := newClients(s, server.JSON)
 	if err != nil {
 		return err
 	}
-	defer c.Client.CloseIdleConnections()
-	none := int64(0)
-	err = c.Delete().Namespace(namespace).Resource(k.plural).Param("labelSelector", "app=bench,made=now").
-		Param("gracePeriodSeconds", fmt.Sprint(none)).Do(ctx).Error()
+	var list metav1.PartialObjectMetadataList
+	data, err := clients[0].Get().Namespace(namespace).Resource(k.plural).Param("labelSelector", madeLabel).
+		SetHeader("Accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1").Do(ctx).Raw()
 	if err != nil {
-		return fmt.Errorf("delete created %s on %s: %w", k.plural, s.name, err)
+		return fmt.Errorf("list made %s on %s: %w", k.plural, s.Name, err)
 	}
-	return nil
+	if err := json.Unmarshal(data, &list); err != nil {
+		return err
+	}
+	var next atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	for _, c := range clients {
+		defer c.Client.CloseIdleConnections()
+		group.Go(func() error {
+			for n := next.Add(1) - 1; n < int64(len(list.Items)); n = next.Add(1) - 1 {
+				if err := c.Delete().Namespace(namespace).Resource(k.plural).Name(list.Items[n].Name).Do(ctx).Error(); err != nil {
+					return fmt.Errorf("delete %s on %s: %w", list.Items[n].Name, s.Name, err)
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
 }

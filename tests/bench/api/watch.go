@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"skerry.dev/skerry/tests/bench/section"
+	"skerry.dev/skerry/tests/bench/server"
 )
 
 // watchers is how many hear one event, each on a connection of its own, as that many programs would.
@@ -21,14 +22,14 @@ const watchers = 1000
 
 // audience watches all ConfigMaps of a server.
 type audience struct {
-	server *server
+	server *server.Server
 	writer *rest.RESTClient
 	heard  chan time.Time // room for an event at each watcher: none waits for the counting
 }
 
 // gather starts the watchers and returns when the server has answered all of them. They run in group until ctx ends.
-func (s *server) gather(ctx context.Context, group *errgroup.Group) (*audience, error) {
-	writer, err := s.newClient(asJSON, false)
+func gather(ctx context.Context, s *server.Server, group *errgroup.Group) (*audience, error) {
+	writer, err := s.Client(server.JSON, false)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +42,7 @@ func (s *server) gather(ctx context.Context, group *errgroup.Group) (*audience, 
 	open.SetLimit(connections) // handshakes at once
 	for range watchers {
 		open.Go(func() error {
-			stream, err := s.watch(ctx, list.ResourceVersion)
+			stream, err := watch(ctx, s, list.ResourceVersion)
 			if err == nil {
 				group.Go(func() error { return a.listen(ctx, stream) })
 			}
@@ -51,14 +52,14 @@ func (s *server) gather(ctx context.Context, group *errgroup.Group) (*audience, 
 	return a, open.Wait()
 }
 
-func (s *server) watch(ctx context.Context, revision string) (io.ReadCloser, error) {
-	client, err := s.newClient(asJSON, false)
+func watch(ctx context.Context, s *server.Server, revision string) (io.ReadCloser, error) {
+	client, err := s.Client(server.JSON, false)
 	if err != nil {
 		return nil, err
 	}
 	stream, err := client.Get().Namespace(namespace).Resource("configmaps").Param("watch", "true").Param("resourceVersion", revision).Stream(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("watch on %s: %w", s.name, err)
+		return nil, fmt.Errorf("watch on %s: %w", s.Name, err)
 	}
 	return stream, nil
 }
@@ -75,7 +76,7 @@ func (a *audience) listen(ctx context.Context, stream io.ReadCloser) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("watch on %s: %w", a.server.name, err)
+			return fmt.Errorf("watch on %s: %w", a.server.Name, err)
 		}
 		select {
 		case a.heard <- time.Now():
@@ -86,40 +87,40 @@ func (a *audience) listen(ctx context.Context, stream io.ReadCloser) error {
 }
 
 // event changes one object and returns how long after the request was sent each watcher knew, and what it cost.
-func (a *audience) event(ctx context.Context) (delays []time.Duration, cost usage, err error) {
-	before, err := a.server.cpu()
+func (a *audience) event(ctx context.Context) (delays []time.Duration, cost server.Usage, err error) {
+	before, err := a.server.CPU()
 	if err != nil {
-		return nil, usage{}, err
+		return nil, server.Usage{}, err
 	}
-	n := a.server.requests.Add(1)
+	n := a.server.Number()
 	body := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"v%08d"}}}`, annotation, n)
 	began := time.Now()
 	if err := a.writer.Patch(types.MergePatchType).Namespace(namespace).Resource("configmaps").Name(existing(0)).Body(body).Do(ctx).Error(); err != nil {
-		return nil, usage{}, err
+		return nil, server.Usage{}, err
 	}
 	for range watchers {
 		select {
 		case at := <-a.heard:
 			delays = append(delays, at.Sub(began))
-		case <-time.After(startLimit):
-			return nil, usage{}, fmt.Errorf("only %d of %d watchers of %s heard an event", len(delays), watchers, a.server.name)
+		case <-time.After(server.Limit):
+			return nil, server.Usage{}, fmt.Errorf("only %d of %d watchers of %s heard an event", len(delays), watchers, a.server.Name)
 		case <-ctx.Done():
-			return nil, usage{}, ctx.Err()
+			return nil, server.Usage{}, ctx.Err()
 		}
 	}
 	if err := pause(ctx, settle); err != nil {
-		return nil, usage{}, err
+		return nil, server.Usage{}, err
 	}
-	after, err := a.server.cpu()
-	return delays, after.since(before), err
+	after, err := a.server.CPU()
+	return delays, after.Since(before), err
 }
 
 // watches measures how one event reaches all watchers, on the servers one after another: two thousand connections at once
 // would be the client's load.
-func watches(ctx context.Context, servers []*server, rounds int) (string, error) {
+func watches(ctx context.Context, servers []*server.Server, rounds int) (string, error) {
 	t := section.NewTable("one event to 1,000 watchers", "first", "p50", "p99", "last", "CPU of the API server", "RSS with them")
 	for _, s := range servers {
-		row, err := s.watchRow(ctx, rounds)
+		row, err := watchRow(ctx, s, rounds)
 		if err != nil {
 			return "", err
 		}
@@ -128,14 +129,14 @@ func watches(ctx context.Context, servers []*server, rounds int) (string, error)
 	return t.String(), nil
 }
 
-func (s *server) watchRow(ctx context.Context, rounds int) (_ []any, err error) {
+func watchRow(ctx context.Context, s *server.Server, rounds int) (_ []any, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	group, ctx := errgroup.WithContext(ctx)
 	defer func() {
 		cancel()
 		err = errors.Join(err, group.Wait())
 	}()
-	a, err := s.gather(ctx, group)
+	a, err := gather(ctx, s, group)
 	if err != nil {
 		return nil, err
 	}
@@ -147,10 +148,10 @@ func (s *server) watchRow(ctx context.Context, rounds int) (_ []any, err error) 
 		}
 		first, last = append(first, section.Quantile(delays, 0)), append(last, section.Quantile(delays, 1))
 		p50, p99 = append(p50, section.Median(delays)), append(p99, section.Quantile(delays, 0.99))
-		cpu = append(cpu, cost.api)
+		cpu = append(cpu, cost.API)
 	}
-	resident, _, err := s.resident()
-	row := []any{s.name}
+	resident, _, err := s.Resident()
+	row := []any{s.Name}
 	for _, samples := range [][]time.Duration{first, p50, p99, last, cpu} {
 		row = append(row, section.Duration(section.Median(samples)))
 	}

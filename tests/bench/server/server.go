@@ -1,4 +1,5 @@
-package api
+// Package server starts the API servers that are measured and reads what they use.
+package server
 
 import (
 	"context"
@@ -15,12 +16,12 @@ import (
 	"skerry.dev/skerry/tests/bench/process"
 )
 
-// startLimit bounds a server's start on a machine that is busy with other things.
-const startLimit = 2 * time.Minute
+// Limit bounds whatever a server is waited for, on a machine that is busy with other things.
+const Limit = 2 * time.Minute
 
-// server is an API server under measurement.
-type server struct {
-	name   string
+// Server is an API server under measurement.
+type Server struct {
+	Name   string
 	dir    string
 	config *rest.Config // address, CA and token; nothing else
 	api    *process.Process
@@ -30,17 +31,26 @@ type server struct {
 	// secure fills in config with what the API server has written down for its clients.
 	secure func(*rest.Config) error
 
-	requests atomic.Int64 // that the benchmarks have numbered so far
+	requests atomic.Int64
 }
 
-// start starts the API server and returns how long it took from the start of the process to the first answered GET.
-func (s *server) start(ctx context.Context) (time.Duration, error) {
+// URL is where the server listens.
+func (s *Server) URL() string { return s.config.Host }
+
+// HasStore reports whether the server's state is kept by a process of its own.
+func (s *Server) HasStore() bool { return s.store != nil }
+
+// Number is never the same: no two requests to a server that change something are to be alike.
+func (s *Server) Number() int64 { return s.requests.Add(1) }
+
+// Start starts the API server and returns how long it took from the start of the process to the first answered GET.
+func (s *Server) Start(ctx context.Context) (time.Duration, error) {
 	began := time.Now()
 	var err error
 	if s.api, err = s.launch(); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, errors.New("not ready in time"))
+	ctx, cancel := context.WithTimeoutCause(ctx, Limit, errors.New("not ready in time"))
 	defer cancel()
 	for {
 		err := s.answers(ctx)
@@ -52,18 +62,18 @@ func (s *server) start(ctx context.Context) (time.Duration, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return 0, fmt.Errorf("start %s: %w: %w", s.name, context.Cause(ctx), err)
+			return 0, fmt.Errorf("start %s: %w: %w", s.Name, context.Cause(ctx), err)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
 }
 
 // answers asks for an object that every cluster has.
-func (s *server) answers(ctx context.Context) error {
+func (s *Server) answers(ctx context.Context) error {
 	if err := s.secure(s.config); err != nil {
 		return err
 	}
-	client, err := s.newClient(asJSON, false)
+	client, err := s.Client(JSON, false)
 	if err != nil {
 		return err
 	}
@@ -71,16 +81,16 @@ func (s *server) answers(ctx context.Context) error {
 	return client.Get().Resource("namespaces").Name("default").MaxRetries(0).Do(ctx).Error()
 }
 
-// restart stops the API server and starts it on the state that it has.
-func (s *server) restart(ctx context.Context) (time.Duration, error) {
+// Restart stops the API server and starts it on the state that it has.
+func (s *Server) Restart(ctx context.Context) (time.Duration, error) {
 	if err := s.api.Stop(); err != nil {
 		return 0, err
 	}
-	return s.start(ctx)
+	return s.Start(ctx)
 }
 
-// stop ends all its processes and removes its files.
-func (s *server) stop() error {
+// Stop ends all its processes and removes its files.
+func (s *Server) Stop() error {
 	var err error
 	for _, p := range []*process.Process{s.api, s.store} {
 		if p != nil {
@@ -90,30 +100,34 @@ func (s *server) stop() error {
 	return errors.Join(err, os.RemoveAll(s.dir))
 }
 
-// usage is what a server's processes have used.
-type usage struct{ api, store time.Duration }
+// Usage is what a server's processes have used of the CPU.
+type Usage struct{ API, Store time.Duration }
 
-func (s *server) cpu() (usage, error) {
-	var u usage
+// CPU is what the server's processes have used so far.
+func (s *Server) CPU() (Usage, error) {
+	var u Usage
 	var err error
-	if u.api, err = process.CPU(s.api.PID()); err != nil || s.store == nil {
+	if u.API, err = process.CPU(s.api.PID()); err != nil || s.store == nil {
 		return u, err
 	}
-	u.store, err = process.CPU(s.store.PID())
+	u.Store, err = process.CPU(s.store.PID())
 	return u, err
 }
 
-func (u usage) since(before usage) usage { return usage{u.api - before.api, u.store - before.store} }
+// Since is what was used from before to u.
+func (u Usage) Since(before Usage) Usage { return Usage{u.API - before.API, u.Store - before.Store} }
 
-func (u usage) total() time.Duration { return u.api + u.store }
+// Total is that of all processes.
+func (u Usage) Total() time.Duration { return u.API + u.Store }
 
-func (u usage) per(operations int) usage {
+// Per is the usage of one of that many operations.
+func (u Usage) Per(operations int) Usage {
 	n := time.Duration(max(operations, 1))
-	return usage{u.api / n, u.store / n}
+	return Usage{u.API / n, u.Store / n}
 }
 
-// resident is the memory of the API server and of its store; the latter is zero when it holds its state itself.
-func (s *server) resident() (api, store int64, err error) {
+// Resident is the memory of the API server and of its store; the latter is zero when it holds its state itself.
+func (s *Server) Resident() (api, store int64, err error) {
 	if api, err = process.ResidentBytes(s.api.PID()); err != nil || s.store == nil {
 		return api, 0, err
 	}

@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"crypto/rand"
@@ -15,10 +15,10 @@ import (
 	"skerry.dev/skerry/tests/bench/process"
 )
 
-// newKubernetes makes upstream's API server over etcd, both with their defaults but for what two processes need to find
+// Kubernetes makes upstream's API server over etcd, both with their defaults but for what two processes need to find
 // each other. Its own TLS, its default admission plugins; authorization allows everything, as Skerry's does for its
 // administrator.
-func newKubernetes() (_ *server, err error) {
+func Kubernetes() (_ *Server, err error) {
 	etcd, err := program(".cache", "bin", "etcd")
 	if err != nil {
 		return nil, err
@@ -31,10 +31,10 @@ func newKubernetes() (_ *server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{name: "kube-apiserver", dir: dir}
+	s := &Server{Name: "kube-apiserver", dir: dir}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.stop())
+			err = errors.Join(err, s.Stop())
 		}
 	}()
 	client, err := freePort()

@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"errors"
@@ -14,9 +14,9 @@ import (
 	"skerry.dev/skerry/tests/bench/process"
 )
 
-// newSkerry makes a coordinator with its defaults: TLS, every write synced to disk before it is acknowledged,
-// controllers, scheduler and web page in the same process.
-func newSkerry() (_ *server, err error) {
+// Skerry makes a coordinator with its defaults: TLS, every write synced to disk before it is acknowledged,
+// controllers, scheduler and web page in the same process. More are further arguments.
+func Skerry(more ...string) (_ *Server, err error) {
 	path, err := program("bin", "skerry-coordinator")
 	if err != nil {
 		return nil, err
@@ -25,10 +25,10 @@ func newSkerry() (_ *server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{name: "Skerry", dir: dir}
+	s := &Server{Name: "Skerry", dir: dir}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.stop())
+			err = errors.Join(err, s.Stop())
 		}
 	}()
 	port, err := freePort()
@@ -41,8 +41,11 @@ func newSkerry() (_ *server, err error) {
 	}
 	s.config = &rest.Config{Host: fmt.Sprintf("https://127.0.0.1:%d", port)}
 	s.launch = func() (*process.Process, error) {
-		return process.Start(dir, path, "--state-dir", filepath.Join(dir, "state"),
-			"--api.listen", fmt.Sprintf("127.0.0.1:%d", port), "--nats.listen", fmt.Sprintf("127.0.0.1:%d", nats))
+		args := []string{
+			"--state-dir", filepath.Join(dir, "state"),
+			"--api.listen", fmt.Sprintf("127.0.0.1:%d", port), "--nats.listen", fmt.Sprintf("127.0.0.1:%d", nats),
+		}
+		return process.Start(dir, path, append(args, more...)...)
 	}
 	s.secure = func(c *rest.Config) error { return secureSkerry(c, filepath.Join(dir, "state")) }
 	return s, nil

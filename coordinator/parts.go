@@ -90,6 +90,7 @@ func (p *parts) newAPI() (*apiserver.Server, error) {
 			"/v2/":                 {Handler: p.registry, Challenge: `Basic realm="skerry"`},
 			"/skerry/v1/":          {Handler: &rebalancing{source: p.source, writer: p.writer, options: p.config.rebalanceOptions()}},
 		},
+		Home:  web.Prefix,
 		Build: api.BuildVersion, Log: p.log.With("part", "api"),
 	})
 }

@@ -74,10 +74,15 @@ func (s *Server) unauthorized(r *http.Request, err error) error {
 	return apierrors.NewUnauthorized("Unauthorized")
 }
 
-// servePublic answers what needs no credentials: health and version.
+// servePublic answers what needs no credentials: health, version, and where the page is.
 func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) bool {
 	path := strings.TrimSuffix(r.URL.Path, "/")
 	switch path {
+	case "":
+		if s.Home == "" || r.Method != http.MethodGet || !strings.Contains(r.Header.Get("Accept"), "text/html") {
+			return false
+		}
+		http.Redirect(w, r, s.Home, http.StatusFound)
 	case "/healthz", "/livez", "/readyz":
 		s.serveHealth(w, path == "/readyz")
 	case "/version":

@@ -48,6 +48,8 @@ type Config struct {
 
 	// Mounts are handlers under path prefixes that end in a slash, such as /ui/. The longest prefix wins.
 	Mounts map[string]Mount
+	// Home is where a browser that asks for / is sent; empty sends it nowhere.
+	Home string
 
 	// Ready says why the coordinator is not ready; nil means always. /readyz asks it when the view is complete.
 	Ready func() error

@@ -120,6 +120,7 @@ func (s *site) serve(v *view.View, objs *objects.Store, log *slog.Logger) {
 			web.Prefix:             {Handler: page, Public: true, Streams: true},
 			web.Prefix + "session": {Handler: sessions, Public: true},
 		},
+		Home: web.Prefix,
 	})
 	if err != nil {
 		s.Fatal(err)

@@ -62,6 +62,20 @@ func TestAssets(t *testing.T) {
 	}
 }
 
+func TestBrowsersFindThePage(t *testing.T) {
+	s := newSite(t)
+	page := s.do("GET", "/", "", nil, "Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
+	if page.code != http.StatusOK || !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") {
+		t.Errorf("a browser gets %d %s", page.code, page.header.Get("Content-Type"))
+	}
+	if program := s.do("GET", "/", "", nil, "Accept", "*/*"); program.code != http.StatusUnauthorized {
+		t.Errorf("a program without credentials gets %d", program.code)
+	}
+	if program := s.do("GET", "/", adminToken, nil); program.code != http.StatusOK || program.header.Get("Content-Type") != "application/json" {
+		t.Errorf("a program gets %d %s", program.code, program.header.Get("Content-Type"))
+	}
+}
+
 func TestPageIsOnlyRead(t *testing.T) {
 	s := newSite(t)
 	for path, want := range map[string]int{"/ui": http.StatusOK, "/ui/nothing": http.StatusNotFound, "/ui/../static/app.js": http.StatusNotFound, "/ui/static/app.js": http.StatusNotFound} {

@@ -5,8 +5,20 @@ import { age, cores, inUnitOf, podState, quantity, requests, alive, seen } from 
 
 const mostRows = 500;
 
-const byName = (a, b) => keyOf(a).localeCompare(keyOf(b), undefined, { numeric: true });
-export const sorted = (kind) => [...state[kind].values()].sort(byName);
+// once keeps what is made of the objects until one of them changes: views ask for the same again and again.
+const kept = new Map();
+function once(name, make) {
+  const known = kept.get(name);
+  if (known?.version === state.version) return known.value;
+  const value = make();
+  kept.set(name, { version: state.version, value });
+  return value;
+}
+
+const names = new Intl.Collator(undefined, { numeric: true });
+
+// sorted are the objects of a kind by name. The list is shared.
+export const sorted = (kind) => once(kind, () => [...state[kind]].sort((a, b) => names.compare(a[0], b[0])).map(([, o]) => o));
 
 export const chip = ({ word, tone }) => h('span', { class: `chip ${tone}` }, word);
 
@@ -48,7 +60,8 @@ function spark(values, total) {
   return h('svg', { class: 'spark', viewBox: '0 0 60 14', 'aria-hidden': 'true' }, h('polyline', { points }));
 }
 
-export const podsOn = (node) => sorted('pods').filter((p) => p.spec.nodeName === node && alive(p));
+const podsByNode = () => once('pods by node', () => Map.groupBy(sorted('pods').filter(alive), (p) => p.spec.nodeName || ''));
+export const podsOn = (node) => podsByNode().get(node) || [];
 
 export function asked(pods) {
   return pods.map(requests).reduce((s, r) => ({ cpu: s.cpu + r.cpu, memory: s.memory + r.memory }), { cpu: 0, memory: 0 });
@@ -95,7 +108,8 @@ export function slots(pods) {
   }), pods.length > mostSlots ? h('span', { class: 'quiet' }, `and ${pods.length - mostSlots} more`) : null);
 }
 
-export const newest = () => [...state.events.values()].sort((a, b) => new Date(seen(b)) - new Date(seen(a)));
+// newest are the events, the latest first. The list is shared.
+export const newest = () => once('newest', () => [...state.events.values()].map((e) => [Date.parse(seen(e)), e]).sort((a, b) => b[0] - a[0]).map(([, e]) => e));
 
 export const eventColumns = ['Seen.c-age', 'Reason.c-reason', 'About.c-about', 'What'];
 

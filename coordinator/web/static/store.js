@@ -5,8 +5,8 @@ const silence = 40000; // ms; the server sends a beat every 15 s
 const samples = 90; // of each node's load, one every two seconds at most
 
 // heard is when the coordinator last said something; lost is since when it does not, or null; synced is whether the first
-// complete state is in.
-export const state = { heard: null, lost: null, synced: false, loads: {}, history: new Map() };
+// complete state is in; version grows with each change of an object.
+export const state = { heard: null, lost: null, synced: false, version: 0, loads: {}, history: new Map() };
 for (const kind of kinds) state[kind] = new Map();
 
 let source = null;
@@ -27,8 +27,12 @@ export function follow(over) {
     state.lost = null;
     if (take) { take(JSON.parse(e.data)); changed(); }
   });
-  on('reset', ({ kind, items }) => { state[kind] = new Map(items.map((o) => [keyOf(o), o])); });
+  on('reset', ({ kind, items }) => {
+    state.version += 1;
+    state[kind] = new Map(items.map((o) => [keyOf(o), o]));
+  });
   on('change', ({ kind, type, object }) => {
+    state.version += 1;
     if (type === 'DELETED') state[kind].delete(keyOf(object));
     else state[kind].set(keyOf(object), object);
   });
@@ -75,6 +79,7 @@ export function stop() {
   source?.close();
   source = null;
   Object.assign(state, { heard: null, lost: null, synced: false, loads: {}, history: new Map() });
+  state.version += 1;
   for (const kind of kinds) state[kind].clear();
   changed();
 }

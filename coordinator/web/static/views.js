@@ -74,6 +74,8 @@ function nodeRow(n) {
     slots(pods), marks.length ? h('p', { class: 'taints' }, marks.join(' · ')) : null);
 }
 
+const mostNodes = 200;
+
 const podColumns = ['Pod.c-pod', 'State.c-state', 'Ready.c-age', 'Restarts.c-restarts', 'Age.c-age', 'Node.c-node', 'Why there'];
 
 function podRow(p) {
@@ -142,7 +144,7 @@ export const views = {
   nodes(filter) {
     const nodes = sorted('nodes').filter((n) => fits(filter, n.metadata.name, nodeState(n).word, hardwareLine(state.nodeinventories.get(`/${n.metadata.name}`)?.inventory),
       ...Object.entries(n.metadata.labels || {}).map((l) => l.join('=')), ...podsOn(n.metadata.name).map(keyOf)));
-    if (nodes.length) return nodes.map(nodeRow);
+    if (nodes.length) return [...nodes.slice(0, mostNodes).map(nodeRow), nodes.length > mostNodes ? h('p', { class: 'quiet' }, `${nodes.length - mostNodes} more: narrow the filter`) : null];
     return empty(filter ? 'No node, and no pod on one, fits the filter.' : 'No nodes have joined: make a token with “skerry token create”.');
   },
   workloads,
@@ -151,7 +153,7 @@ export const views = {
     return table('Events, newest first', eventColumns, events.map((e) => eventRow(e)), filter ? 'No event fits the filter.' : 'No events.');
   },
   moves(filter) {
-    const moves = sorted('moveplans').sort((a, b) => new Date(b.metadata.creationTimestamp) - new Date(a.metadata.creationTimestamp))
+    const moves = [...sorted('moveplans')].sort((a, b) => new Date(b.metadata.creationTimestamp) - new Date(a.metadata.creationTimestamp))
       .filter((m) => fits(filter, m.spec.pod.name, m.spec.from, m.spec.to, m.status?.phase));
     return table('Moves between nodes, newest first', ['Age.c-age', 'Pod.c-pod', 'From.c-node', 'To.c-node', 'Phase.c-state', 'Gain.c-age', 'Cost.c-age', 'Why'], moves.map(moveRow),
       filter ? 'No move fits the filter.' : 'Nothing was moved: the load is even, or rebalancing is off.');

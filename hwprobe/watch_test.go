@@ -196,6 +196,32 @@ func TestUevents(t *testing.T) {
 	}
 }
 
+// TestWatchHearsTheKernel is the whole way from the kernel's message to the report.
+func TestWatchHearsTheKernel(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("the kernel sends messages on request to root only: run the tests as root")
+	}
+	m := &machine{}
+	heard := make(chan api.Inventory, 8) // more than there are changes
+	w := watcher{log: slog.New(slog.DiscardHandler), probe: m.probe, listen: uevents, changed: func(inv api.Inventory) { heard <- inv }}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1) // one result
+	go func() { ended <- w.run(ctx) }()
+	<-heard // the first
+	m.change(func(inv *api.Inventory) { inv.USB = []api.USB{stick()} })
+	told := make(chan struct{}, 1) // one token
+	go func() {
+		if inv := <-heard; len(inv.USB) == 1 {
+			told <- struct{}{}
+		}
+	}()
+	ask(t, hardware(t), told)
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
 // ask asks until an answer comes: the listener may not be there at first.
 func ask(t *testing.T, device string, events <-chan struct{}) {
 	t.Helper()
@@ -209,7 +235,7 @@ func ask(t *testing.T, device string, events <-chan struct{}) {
 			return
 		case <-deadline:
 			t.Fatalf("nothing was heard of %s", device)
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(time.Second): // longer than things take to settle
 		}
 	}
 }

@@ -59,6 +59,7 @@ func (s *Server) startExec(id string, spec keeper.ExecSpec, e *ends) (*process, 
 	if len(spec.Args) == 0 || spec.Args[0] == "" {
 		return nil, fmt.Errorf("args is empty: %w", keeper.ErrInvalid)
 	}
+	defer s.made()
 	r, err := s.shelf.read(id)
 	if err != nil {
 		return nil, err

@@ -24,6 +24,7 @@ func (s *Server) create(run context.Context, spec *keeper.Spec) error {
 	if err := underParent(spec.CgroupPath, s.cfg.CgroupParent); err != nil {
 		return fmt.Errorf("create %s: %w", spec.ID, err)
 	}
+	defer s.made()
 	c := newContainer(spec, newInstance())
 	c.op.Lock()
 	defer c.op.Unlock()

@@ -14,9 +14,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -50,6 +52,7 @@ type Server struct {
 	fence   *fence
 	orphans *orphans
 	boot    string
+	busy    chan struct{} // something was made; one word is enough
 	lock    *os.File // held while we live: one keeper per state folder
 
 	tasks sync.WaitGroup // watchers and pumps
@@ -74,7 +77,7 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, log: log, tree: tree, machine: tree.machine(), orphans: newOrphans(),
+		cfg: cfg, log: log, tree: tree, machine: tree.machine(), orphans: newOrphans(), busy: make(chan struct{}, 1),
 		shelf: shelf{dir: filepath.Join(cfg.RunDir, "containers")}, containers: make(map[string]*container),
 	}
 	if s.machine.capabilities, err = ownCapabilities(); err != nil {
@@ -156,6 +159,7 @@ func (s *Server) serve(ctx context.Context) error {
 	g.Go(func() error { return s.fence.run(ctx) })
 	g.Go(func() error { s.orphans.run(ctx); return nil })
 	g.Go(func() error { return l.run(ctx, s.talk) })
+	g.Go(func() error { s.tidy(ctx); return nil })
 	s.log.Info("keeper ready", "socket", s.cfg.Socket, "containers", len(s.all()), "cgroup", s.cfg.CgroupParent)
 	if s.cfg.Ready != nil {
 		if err := s.cfg.Ready(); err != nil {
@@ -163,6 +167,34 @@ func (s *Server) serve(ctx context.Context) error {
 		}
 	}
 	return g.Wait()
+}
+
+// quiet is how long nothing must have been started before memory is given back: longer than the pauses within a rollout.
+const quiet = 5 * time.Second
+
+// tidy gives the memory that starts took back to the system once they are over. libcontainer makes a megabyte of garbage for each, which the
+// runtime would keep for the next one, on most nodes hours away.
+func (s *Server) tidy(ctx context.Context) {
+	rest := time.NewTimer(quiet)
+	defer rest.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.busy:
+			rest.Reset(quiet)
+		case <-rest.C:
+			debug.FreeOSMemory()
+		}
+	}
+}
+
+// made tells tidy that there is garbage.
+func (s *Server) made() {
+	select {
+	case s.busy <- struct{}{}:
+	default: // it has been told
+	}
 }
 
 func within(group, outer string) bool { return group == outer || strings.HasPrefix(group, outer+"/") }

@@ -43,11 +43,9 @@ func (u *Uplink) follow(ctx context.Context, nc *nats.Conn) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-u.disconnected:
-			retry.clear()
-			continue
 		case <-u.connected:
 			u.setUp(false)
+			retry.clear()
 		case <-u.resync:
 		case <-retry.due():
 		case a := <-u.heard:
@@ -70,7 +68,7 @@ func (t *tracker) sync(ctx context.Context) error {
 	if err == nil {
 		err = errors.Join(t.readManifest(ctx), t.readServices(ctx))
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && t.nc.IsConnected() {
 		t.u.log.Warn("not in step with the coordinator", "err", err)
 	}
 	return err
@@ -105,7 +103,7 @@ func (t *tracker) introduce(ctx context.Context) (messaging.RegisterReply, error
 	if err != nil {
 		return reply, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := t.u.link.request(ctx)
 	defer cancel()
 	msg, err := t.nc.RequestWithContext(ctx, messaging.NodeAPISubject(c.Connect.Node, "register"), body)
 	if err != nil {
@@ -257,7 +255,7 @@ func (t *tracker) pod(ctx context.Context, ref messaging.PodRef, recent messagin
 }
 
 func (t *tracker) get(ctx context.Context, node, part string) (messaging.Assigned, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := t.u.link.request(ctx)
 	defer cancel()
 	return messaging.GetAssigned(ctx, t.nc, node, part)
 }

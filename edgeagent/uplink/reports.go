@@ -178,7 +178,7 @@ func (d *drainer) finish() error {
 
 // deliver publishes a record to the stream and waits until it is stored.
 func (d *drainer) deliver(ctx context.Context, r wal.Record) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := d.u.link.request(ctx)
 	defer cancel()
 	msg := nats.NewMsg(r.Key)
 	msg.Data = r.Data

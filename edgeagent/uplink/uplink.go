@@ -63,12 +63,12 @@ type Uplink struct {
 	cfg Config
 	log *slog.Logger
 
-	connected    chan struct{} // capacity 1: one signal stands for any number of connects
-	disconnected chan struct{} // likewise
-	resync       chan struct{} // likewise
-	wakeDrain    chan struct{} // likewise
-	beatNow      chan struct{} // likewise
-	heard        chan messaging.Assigned
+	link      *link
+	connected chan struct{} // capacity 1: one signal stands for any number of connects
+	resync    chan struct{} // likewise
+	wakeDrain chan struct{} // likewise
+	beatNow   chan struct{} // likewise
+	heard     chan messaging.Assigned
 
 	mu       sync.Mutex // guards what follows
 	nc       *nats.Conn
@@ -92,7 +92,7 @@ func New(c Config) (*Uplink, error) {
 	c.Trust.Node = c.Connect.Node
 	return &Uplink{
 		cfg: c, log: c.Log, trust: c.Trust,
-		connected: make(chan struct{}, 1), disconnected: make(chan struct{}, 1),
+		link: newLink(), connected: make(chan struct{}, 1),
 		resync: make(chan struct{}, 1), wakeDrain: make(chan struct{}, 1),
 		beatNow: make(chan struct{}, 1),
 		// A burst of republished pods before their manifest. What does not fit is read by direct get.
@@ -129,8 +129,8 @@ func (u *Uplink) Run(ctx context.Context) error {
 
 func (u *Uplink) connectOptions() messaging.ConnectOptions {
 	o := u.cfg.Connect
-	o.OnConnect = func(*nats.Conn) { signal(u.connected) }
-	o.OnDisconnect = func(*nats.Conn, error) { u.setUp(false); signal(u.disconnected) }
+	o.OnConnect = func(*nats.Conn) { u.link.mend(); signal(u.connected) }
+	o.OnDisconnect = func(*nats.Conn, error) { u.link.cut(); u.setUp(false) }
 	if u.cfg.Enrolled {
 		o.Join = messaging.JoinToken{}
 	}

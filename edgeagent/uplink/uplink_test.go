@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"sync"
@@ -95,6 +96,7 @@ type world struct {
 	mu      sync.Mutex
 	cluster string
 	refuse  string
+	mute    bool // leaves registrations unanswered
 	beats   []messaging.Heartbeat
 }
 
@@ -125,6 +127,10 @@ func (w *world) subscribe(subject string, h nats.MsgHandler) {
 
 func (w *world) register(m *nats.Msg) {
 	w.mu.Lock()
+	if w.mute {
+		w.mu.Unlock()
+		return
+	}
 	reply := messaging.RegisterReply{Cluster: w.cluster, Epoch: 1, SigningKey: w.signer.public, Heartbeat: beat, Error: w.refuse}
 	w.mu.Unlock()
 	data, err := json.Marshal(reply)
@@ -264,6 +270,35 @@ func TestReconnect(t *testing.T) {
 			t.Errorf("%d sets handed on, want 2", len(w.node.sets))
 		}
 	})
+}
+
+// TestLinkFlaps: however often the link comes and goes while the coordinator does not answer, the node registers soon after
+// both are well again.
+func TestLinkFlaps(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		defer w.start(nil)()
+		w.wait("link up", w.uplink.Up)
+		rnd := rand.New(rand.NewPCG(1, 2))
+		for range 40 {
+			w.answer(false)
+			for range 1 + rnd.IntN(3) {
+				w.net.Reset("n1")
+				time.Sleep(time.Duration(rnd.Int64N(int64(15 * time.Second))))
+			}
+			w.answer(true)
+			began := time.Now()
+			w.wait("link up", w.uplink.Up)
+			if took := time.Since(began); took > requestTimeout+retryMax {
+				t.Errorf("registered %s after all was well", took)
+			}
+		}
+	})
+}
+
+func (w *world) answer(yes bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mute = !yes
 }
 
 // TestDamagedCheckpoint: a pod that the checkpoint has lost is fetched again, though the manifest is the one held.

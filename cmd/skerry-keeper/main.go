@@ -47,6 +47,9 @@ func run(args []string) error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
+	if uid := os.Geteuid(); uid != 0 {
+		return fmt.Errorf("user id %d is not root: containers need it; run with sudo or from a system service", uid)
+	}
 	return serve(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
 }
 

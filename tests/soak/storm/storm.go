@@ -135,7 +135,7 @@ func (s *storm) progress(ctx context.Context, w *writer) error {
 // kill breaks something every now and then. Troubles that take long, such as a node without power, go on beside others.
 func (s *storm) kill(ctx context.Context) error {
 	random := rand.New(rand.NewSource(s.Seed))         //nolint:gosec // repeatable, not secret
-	pause := s.killTime() / time.Duration(s.Kills) / 2 // some miss: their victim is away
+	pause := s.killTime() / time.Duration(s.Kills) / 3 // some miss: their victim is away
 	var troubles errgroup.Group
 	for s.hits() < s.Kills && ctx.Err() == nil {
 		kind, node := pick(random), s.cluster.State0.Nodes[random.Intn(s.Nodes)].Name

@@ -26,6 +26,7 @@ func Suite(t *testing.T, start Start) {
 		{"states and refusals", states},
 		{"repeated requests", repeated},
 		{"deleted while created", deleteCreated},
+		{"deleted at once", deletedAtOnce},
 		{"command not there", noCommand},
 		{"fifty at once", many},
 		{"deadline", deadline},
@@ -168,6 +169,34 @@ func deleteCreated(w *world) {
 	must(w.t, w.client.Delete(w.t.Context(), "c"))
 	if !gone(pid) {
 		w.t.Errorf("process %d lives on", pid)
+	}
+}
+
+// deletedAtOnce: whoever hears of an exit may delete the container in the same moment and use its name again.
+func deletedAtOnce(w *world) {
+	for range 40 {
+		spec := w.spec("c", "exit", "0")
+		w.run(spec)
+		before := w.get("c")
+		must(w.t, w.client.Deadline(w.t.Context(), "c", bootTime(w.t)+time.Hour))
+		w.gone("c")
+		must(w.t, w.client.Delete(w.t.Context(), "c"))
+		if c := w.get("c"); c != nil {
+			w.t.Fatalf("deleted: got %+v, was %+v", c, before)
+		}
+	}
+}
+
+// gone waits until the list says that a container has exited.
+func (w *world) gone(id string) {
+	w.t.Helper()
+	for limit := time.Now().Add(patience); ; {
+		if c := w.get(id); c == nil || c.State == keeper.Exited {
+			return
+		}
+		if time.Now().After(limit) {
+			w.t.Fatalf("%s runs on", id)
+		}
 	}
 }
 

@@ -23,7 +23,9 @@ type container struct {
 	// set before the container can be found, or while op is held and the state is still empty
 	log   *crilog.File
 	pumps sync.WaitGroup
-	ended chan struct{} // closed once the exit is recorded
+	ended chan struct{} // closed once the exit is recorded and nothing more is written for this container
+
+	recording sync.Mutex // held while the record on disk is altered
 
 	mu        sync.Mutex
 	state     keeper.State // empty while it is being made and after it was deleted

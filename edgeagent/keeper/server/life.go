@@ -162,7 +162,7 @@ func (s *Server) start(run context.Context, id string) error {
 		return fmt.Errorf("start %s: %w", id, keeper.ErrNotFound)
 	}
 	now := time.Now()
-	if err := s.shelf.change(id, func(r *record) { r.StartedAt = now }); err != nil {
+	if err := s.amend(c, func(r *record) { r.StartedAt = now }); err != nil {
 		return fmt.Errorf("start %s: %w", id, err)
 	}
 	if err := s.release(run, c); err != nil {
@@ -213,9 +213,15 @@ func (s *Server) finish(run context.Context, c *container, pid int, end ending) 
 		ID: c.id, Labels: c.labels, PID: pid, Code: end.code, Signal: end.signal, Unknown: end.unknown, OOMKilled: oom, At: at,
 		Cause: s.cause(c, end, oom),
 	}
-	if !s.append(run, c, exit) {
-		return
+	if s.append(run, c, exit) {
+		s.close(c)
+		s.log.Info("container", "id", c.id, "state", keeper.Exited, "code", exit.Code, "cause", exit.Cause)
 	}
+}
+
+// close puts away what an ended container leaves behind. Delete waits for it: after it nothing more is written for this container.
+func (s *Server) close(c *container) {
+	defer close(c.ended)
 	if err := s.fence.set(c.id, 0); err != nil {
 		s.log.Warn("deadline not cleared", "id", c.id, "error", err)
 	}
@@ -224,6 +230,16 @@ func (s *Server) finish(run context.Context, c *container, pid int, end ending) 
 			s.log.Warn("log not closed", "id", c.id, "error", err)
 		}
 	}
+	if err := s.amend(c, func(r *record) { r.Exit = c.exit }); err != nil {
+		s.log.Warn("record not updated", "id", c.id, "error", err) // adoption finds the exit in the log
+	}
+}
+
+// amend alters a container's record on disk.
+func (s *Server) amend(c *container, alter func(*record)) error {
+	c.recording.Lock()
+	defer c.recording.Unlock()
+	return s.shelf.change(c.id, alter)
 }
 
 func (s *Server) cause(c *container, end ending, oom bool) keeper.Cause {
@@ -262,7 +278,7 @@ func (s *Server) append(run context.Context, c *container, exit keeper.Exit) boo
 	for {
 		err := s.exits.Append(exitlog.Record{Exit: exit, Instance: c.instance}, func(r exitlog.Record) { c.exited(r.Exit) })
 		if err == nil {
-			break
+			return true
 		}
 		s.log.Error("exit not recorded", "id", c.id, "error", err)
 		select {
@@ -271,12 +287,6 @@ func (s *Server) append(run context.Context, c *container, exit keeper.Exit) boo
 		case <-time.After(appendPause):
 		}
 	}
-	close(c.ended)
-	if err := s.shelf.change(c.id, func(r *record) { r.Exit = c.exit }); err != nil && !errors.Is(err, os.ErrNotExist) {
-		s.log.Warn("record not updated", "id", c.id, "error", err) // adoption finds the exit in the log
-	}
-	s.log.Info("container", "id", c.id, "state", keeper.Exited, "code", exit.Code, "cause", exit.Cause)
-	return true
 }
 
 // kill sends a signal to the first process or to all.
@@ -317,6 +327,9 @@ func (s *Server) remove(run context.Context, id string) error {
 			return fmt.Errorf("delete %s: %w", id, err)
 		}
 	case keeper.Exited:
+		if err := c.awaitEnd(run); err != nil {
+			return fmt.Errorf("delete %s: %w", id, err)
+		}
 	default:
 		return nil
 	}
@@ -335,6 +348,11 @@ func (s *Server) end(run context.Context, c *container) error {
 	if err := s.kill(c.id, unix.SIGKILL, true); err != nil {
 		return err
 	}
+	return c.awaitEnd(run)
+}
+
+// awaitEnd waits until the container's exit is recorded and everything of it is at rest.
+func (c *container) awaitEnd(run context.Context) error {
 	select {
 	case <-c.ended:
 		return nil

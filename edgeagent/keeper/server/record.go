@@ -90,7 +90,7 @@ func (s shelf) read(id string) (*record, error) {
 	return &r, nil
 }
 
-// change reads a record, alters it and writes it back. The caller holds the container.
+// change reads a record, alters it and writes it back. Only one may do so at a time: Server.amend.
 func (s shelf) change(id string, alter func(*record)) error {
 	r, err := s.read(id)
 	if err != nil {

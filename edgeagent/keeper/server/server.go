@@ -53,7 +53,7 @@ type Server struct {
 	orphans *orphans
 	boot    string
 	busy    chan struct{} // something was made; one word is enough
-	lock    *os.File // held while we live: one keeper per state folder
+	lock    *os.File      // held while we live: one keeper per state folder
 
 	tasks sync.WaitGroup // watchers and pumps
 

@@ -122,6 +122,19 @@ func TestTornLine(t *testing.T) {
 	}
 }
 
+// TestClosedStaysClosed: a pump that is late does not bring a removed log back.
+func TestClosedStaysClosed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	l := open(t, path, 1<<20, 1)
+	if err := errors.Join(l.Close(), os.Remove(path)); err != nil {
+		t.Fatal(err)
+	}
+	Pump(l, "stdout", &chunks{pieces: [][]byte{[]byte("late\n")}})
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is back: %v", err)
+	}
+}
+
 func TestSymlinkRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	if err := os.Symlink("/dev/null", path); err != nil {

@@ -26,6 +26,7 @@ type File struct {
 
 	mu      sync.Mutex
 	file    *os.File // nil when it cannot be opened
+	closed  bool
 	size    int64
 	dropped drops
 }
@@ -77,10 +78,11 @@ func endsInLine(f *os.File, size int64) bool {
 	return err != nil || last[0] == '\n'
 }
 
-// Close closes the file.
+// Close closes the file. What a pump still writes after it is dropped.
 func (l *File) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.closed = true
 	if l.file == nil {
 		return nil
 	}
@@ -101,6 +103,9 @@ func (l *File) write(data []byte, lines int, now time.Time) {
 }
 
 func (l *File) put(data []byte, now time.Time) error {
+	if l.closed {
+		return os.ErrClosed
+	}
 	if l.size > 0 && l.size+int64(len(data)) > l.maxBytes {
 		if err := l.rotate(); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"testing"
 
@@ -59,10 +60,7 @@ func (d *cutDisk) SyncDir() error {
 	if d.fails() {
 		return errDisk
 	}
-	d.durable = make(map[string]*cutFile)
-	for name, f := range d.names {
-		d.durable[name] = f
-	}
+	d.durable = maps.Clone(d.names)
 	return nil
 }
 

@@ -3,9 +3,7 @@
 package start
 
 import (
-	"bytes"
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"os"
@@ -18,18 +16,28 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"skerry.dev/skerry/edgeagent/keeper"
 )
 
-// stamp prints CLOCK_MONOTONIC, the clock that now reads too.
+// stamp prints CLOCK_MONOTONIC, the clock that now reads too. With an argument it stays.
 const stamp = `#include <stdio.h>
 #include <time.h>
-int main(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); printf("%lld\n", (long long)t.tv_sec * 1000000000 + t.tv_nsec); return 0; }
+#include <unistd.h>
+int main(int argc, char **argv) {
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	printf("%lld\n", (long long)t.tv_sec * 1000000000 + t.tv_nsec);
+	fflush(stdout);
+	while (argc > 1) pause();
+	return 0;
+}
 `
 
-//go:embed config.json
-var bundleConfig []byte
+// restTime is longer than the kernel keeps cgroup changes cheap after one: a start after it pays for a grace period of the kernel's, as the
+// lonely start on an idle node does, whoever makes it.
+const restTime = 300 * time.Millisecond
+
+// again is how often each contestant starts right after a rested start.
+const again = 3
 
 // Sample is one container's life.
 type Sample struct {
@@ -58,9 +66,9 @@ func (s Section) Run(ctx context.Context, quick bool) (markdown string, err erro
 		return "", err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	rounds := 100
+	rounds := 40
 	if quick {
-		rounds = 15
+		rounds = 6
 	}
 	done := make(chan error, 1) // one word
 	go func() {
@@ -97,19 +105,41 @@ func run(ctx context.Context, o options) (markdown string, err error) {
 	contestants := []contestant{
 		{"skerry keeper", k.life(rootfs)}, {"crun run", crun(o.dir, rootfs)}, {"podman run", podman(rootfs)},
 	}
-	samples := map[string][]Sample{}
-	for round := range o.rounds + 2 { // the first two warm caches
-		for _, c := range contestants {
-			s, err := measure(ctx, c, fmt.Sprintf("b%d-%d", os.Getpid(), round))
+	rested, warm := map[string][]Sample{}, map[string][]Sample{}
+	for round := range o.rounds + 1 { // the first fills caches
+		for i := range contestants {
+			c := contestants[(i+round)%len(contestants)] // nobody always comes after the same other
+			r, w, err := c.turn(ctx, fmt.Sprintf("b%d-%d", os.Getpid(), round))
 			if err != nil {
 				return "", fmt.Errorf("%s: %w", c.name, err)
 			}
-			if round >= 2 {
-				samples[c.name] = append(samples[c.name], s)
+			if round > 0 {
+				rested[c.name] = append(rested[c.name], r)
+				warm[c.name] = append(warm[c.name], w...)
 			}
 		}
 	}
-	return k.section(contestants, samples)
+	memory, err := k.memory(ctx, rootfs)
+	if err != nil {
+		return "", err
+	}
+	return report(contestants, rested, warm) + "\n" + memory, nil
+}
+
+// turn is one start after a rest and some more right after it.
+func (c contestant) turn(ctx context.Context, id string) (rested Sample, warm []Sample, err error) {
+	time.Sleep(restTime)
+	if rested, err = measure(ctx, c, id); err != nil {
+		return Sample{}, nil, err
+	}
+	for i := range again {
+		s, err := measure(ctx, c, fmt.Sprintf("%s-%d", id, i))
+		if err != nil {
+			return Sample{}, nil, err
+		}
+		warm = append(warm, s)
+	}
+	return rested, warm, nil
 }
 
 // hideUnified lets crun work on a machine that mounts cgroup v1 and v2 side by side: it refuses such a mix. The mount is
@@ -166,136 +196,27 @@ func measure(ctx context.Context, c contestant, id string) (Sample, error) {
 	return Sample{Start: time.Duration(at - began), Total: time.Duration(ended - began)}, nil
 }
 
-func crun(dir, rootfs string) func(context.Context, string) (string, error) {
-	bundle := filepath.Join(dir, "bundle")
-	return func(ctx context.Context, id string) (string, error) {
-		if err := os.MkdirAll(bundle, 0o755); err != nil {
-			return "", err
-		}
-		config := bytes.ReplaceAll(bundleConfig, []byte("ROOTFS"), []byte(rootfs))
-		if err := os.WriteFile(filepath.Join(bundle, "config.json"), config, 0o600); err != nil {
-			return "", err
-		}
-		return output(exec.CommandContext(ctx, "crun", "--root", filepath.Join(dir, "crun"), "run", "--bundle", bundle, id))
-	}
-}
-
-func podman(rootfs string) func(context.Context, string) (string, error) {
-	return func(ctx context.Context, id string) (string, error) {
-		return output(exec.CommandContext(ctx, "podman", "run", "--rm", "--name", id, "--network", "none", "--security-opt", "seccomp=unconfined",
-			"--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--memory", "64m", "--pids-limit", "64", "--cgroup-manager", "cgroupfs", "--log-driver", "none", "--rootfs", rootfs, "/stamp"))
-	}
-}
-
-func output(cmd *exec.Cmd) (string, error) {
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, stderr.String())
-	}
-	return string(out), nil
-}
-
-// ours is a running keeper and a client of it.
-type ours struct {
-	client *keeper.Client
-	dir    string
-	pid    int
-	exits  chan keeper.Exit
-}
-
-const cgroupParent = "/skerry/bench"
-
-func startKeeper(ctx context.Context, o options) (*ours, func() error, error) {
-	socket := filepath.Join(o.dir, "k", "keeper.sock")
-	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
-		return nil, nil, err
-	}
-	cmd := exec.Command(o.keeper, "--state-dir", filepath.Join(o.dir, "keeper"), "--run-dir", filepath.Join(o.dir, "k", "run"), "--socket", socket, "--cgroup-parent", cgroupParent)
-	log, err := os.Create(filepath.Join(o.dir, "keeper.log"))
-	if err != nil {
-		return nil, nil, err
-	}
-	cmd.Stderr = log
-	if err := cmd.Start(); err != nil {
-		return nil, nil, err
-	}
-	k := &ours{dir: o.dir, pid: cmd.Process.Pid, exits: make(chan keeper.Exit, 64)} // far more than run at once
-	following, cancel := context.WithCancel(ctx)
-	stop := func() error {
-		cancel()
-		return errors.Join(k.client.CleanAll(context.WithoutCancel(ctx)), k.client.Close(), cmd.Process.Kill(), ignoreExit(cmd.Wait()), log.Close())
-	}
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		if k.client, err = keeper.Dial(ctx, socket); err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			return nil, nil, errors.Join(err, cmd.Process.Kill(), ignoreExit(cmd.Wait()))
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	go func() {
-		_ = k.client.Exits(following, 0, func(e keeper.Exit) error { k.exits <- e; return nil }) // ends with following
-	}()
-	return k, stop, nil
-}
-
-func ignoreExit(err error) error {
-	if _, ok := errors.AsType[*exec.ExitError](err); ok {
-		return nil
-	}
-	return err
-}
-
-// life is create, start, exit and delete through the keeper, as the agent does it.
-func (k *ours) life(rootfs string) func(context.Context, string) (string, error) {
-	return func(ctx context.Context, id string) (string, error) {
-		log := filepath.Join(k.dir, id+".log")
-		spec := keeper.Spec{
-			ID: id, Rootfs: rootfs, ReadonlyRootfs: true, Args: []string{"/stamp"}, Env: []string{"PATH=/"}, NoNewPrivs: true, LogPath: log,
-			CgroupPath: cgroupParent + "/" + id, Resources: keeper.Resources{CPUShares: 102, MemoryBytes: 64 << 20, PidsLimit: 64},
-		}
-		if err := k.client.Create(ctx, spec); err != nil {
-			return "", err
-		}
-		if err := k.client.Start(ctx, id); err != nil {
-			return "", err
-		}
-		for e := range k.exits {
-			if e.ID == id {
-				break
-			}
-		}
-		if err := k.client.Delete(ctx, id); err != nil {
-			return "", err
-		}
-		data, err := os.ReadFile(log)
-		fields := strings.Fields(string(data)) // time, stream, tag, text
-		if err == nil && len(fields) != 4 {
-			err = fmt.Errorf("log %q", data)
-		}
-		if err != nil {
-			return "", err
-		}
-		return fields[3], nil
-	}
-}
-
-func (k *ours) section(contestants []contestant, samples map[string][]Sample) (string, error) {
+func report(contestants []contestant, rested, warm map[string][]Sample) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Own mnt, pid, net, ipc, uts and cgroup namespaces, read-only root, default capabilities, no-new-privs, memory, cpu and pids limits, no\nseccomp filter for anybody; %d rounds, in turns. *start* is from the request to the first line of `main`, *total* until everything of the\ncontainer is removed and its exit is on disk.\n\n", len(samples[contestants[0].name]))
-	b.WriteString("| runtime | start p50 | p90 | total p50 | start, ratio | total, ratio |\n|---|---|---|---|---|---|\n")
-	base := samples["crun run"]
+	fmt.Fprintf(&b, "Own mnt, pid, net, ipc, uts and cgroup namespaces, read-only root, default capabilities, no-new-privs, memory, cpu and pids limits, no\nseccomp filter for anybody; %d rounds in turns, in changing order. *start* is from the request to the first line of `main`, *total* until\neverything of the container is removed (and, with the keeper, its exit is on disk). *rested*: one start after %s of quiet, the usual case\non a node; *at once*: %d more right after it.\n\n", len(rested[contestants[0].name]), restTime, again)
+	b.WriteString("| | runtime | start p50 | p90 | total p50 | start ÷ crun | total ÷ crun |\n|---|---|---:|---:|---:|---:|---:|\n")
+	for _, kind := range []struct {
+		name    string
+		samples map[string][]Sample
+	}{{"rested", rested}, {"at once", warm}} {
+		for _, c := range contestants {
+			b.WriteString(row(kind.name, c.name, kind.samples[c.name], kind.samples["crun run"]))
+		}
+	}
+	return b.String()
+}
+
+func row(kind, name string, samples, base []Sample) string {
 	start := func(s Sample) time.Duration { return s.Start }
 	total := func(s Sample) time.Duration { return s.Total }
-	for _, c := range contestants {
-		s := samples[c.name]
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %.2f | %.2f |\n", c.name, ms(quantile(s, .5, start)), ms(quantile(s, .9, start)), ms(quantile(s, .5, total)),
-			ratio(quantile(s, .5, start), quantile(base, .5, start)), ratio(quantile(s, .5, total), quantile(base, .5, total)))
-	}
-	return b.String(), nil
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %.2f | %.2f |\n", kind, name,
+		ms(quantile(samples, .5, start)), ms(quantile(samples, .9, start)), ms(quantile(samples, .5, total)),
+		ratio(quantile(samples, .5, start), quantile(base, .5, start)), ratio(quantile(samples, .5, total), quantile(base, .5, total)))
 }
 
 func quantile(samples []Sample, q float64, of func(Sample) time.Duration) time.Duration {

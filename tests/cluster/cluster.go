@@ -69,15 +69,30 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	args := append([]string{"up", "--nodes", fmt.Sprint(o.Nodes), "--data-dir", c.DataDir, "--api", "127.0.0.1:0"}, o.Args...)
 	c.cmd = exec.Command(filepath.Join(c.Root, "bin", "skerry"), args...)
 	c.cmd.Stdout, c.cmd.Stderr = c.output, c.output
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us, and we say when it stops
-	if err := c.cmd.Start(); err != nil {
+	// Ctrl-C is for us, and we say when it stops; should we die, it is told to stop.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if err := c.start(); err != nil {
 		return nil, err
 	}
-	go func() { c.exited <- c.cmd.Wait() }()
 	if err := c.awaitReady(ctx); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
 	return c, nil
+}
+
+// start starts the program on a thread of its own that stays: the kernel takes that thread's death for ours.
+func (c *Cluster) start() error {
+	started := make(chan error, 1) // one word
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := c.cmd.Start()
+		started <- err
+		if err == nil {
+			c.exited <- c.cmd.Wait()
+		}
+	}()
+	return <-started
 }
 
 // startTime is for a machine that is busy with other tests.

@@ -186,7 +186,7 @@ func fetch(url string) (string, error) {
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(url)
 	if err != nil {
-		return "", err
+		return "refused: " + err.Error(), nil
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)

@@ -46,19 +46,33 @@ func (n *needs) refuse(node *node) string {
 	if (node.Spec.Unschedulable || node.DeletionTimestamp != nil) && !tolerates(n.tolerations, &corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}) {
 		return reasonUnschedulable
 	}
-	for i := range node.Spec.Taints {
-		taint := &node.Spec.Taints[i]
-		if taint.Effect != corev1.TaintEffectPreferNoSchedule && !tolerates(n.tolerations, taint) {
-			return fmt.Sprintf("node(s) had untolerated taint {%s: %s}", taint.Key, taint.Value)
-		}
+	if taint := n.untolerated(node); taint != nil {
+		return fmt.Sprintf("node(s) had untolerated taint {%s: %s}", taint.Key, taint.Value)
 	}
 	if !node.ready && !tolerates(n.tolerations, &corev1.Taint{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoSchedule}) {
 		return reasonNotReady
 	}
-	if match, err := n.required.Match(node.Node); err != nil || !match {
+	if !n.attracted(node) {
 		return reasonAffinity
 	}
 	return ""
+}
+
+// untolerated is the first taint of the node that keeps the pod away; nil when none does.
+func (n *needs) untolerated(node *node) *corev1.Taint {
+	for i := range node.Spec.Taints {
+		taint := &node.Spec.Taints[i]
+		if taint.Effect != corev1.TaintEffectPreferNoSchedule && !tolerates(n.tolerations, taint) {
+			return taint
+		}
+	}
+	return nil
+}
+
+// attracted reports whether the node is one that the pod's node selector and required node affinity ask for.
+func (n *needs) attracted(node *node) bool {
+	match, err := n.required.Match(node.Node)
+	return err == nil && match
 }
 
 // tolerates reports whether any toleration covers the taint.

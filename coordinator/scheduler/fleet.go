@@ -10,16 +10,21 @@ import (
 // its making; Move follows a plan's own moves. It is not safe for concurrent use.
 type Fleet struct {
 	placer *placer
-	byName map[string]*node
+	at     map[*corev1.Pod]string // where pods are that were moved
 }
 
 // NewFleet looks at nodes and bound pods; pending ones are not looked at.
 func NewFleet(in Input) *Fleet {
-	f := &Fleet{placer: newPlacer(in), byName: map[string]*node{}}
-	for _, n := range f.placer.nodes {
-		f.byName[n.name] = n
+	return &Fleet{placer: newPlacer(in), at: map[*corev1.Pod]string{}}
+}
+
+// node is nil when there is none of that name.
+func (f *Fleet) node(name string) *node {
+	number, exists := f.placer.byName[name]
+	if !exists {
+		return nil
 	}
-	return f
+	return f.placer.nodes[number]
 }
 
 // Asker is one pod with what it asks of nodes.
@@ -32,23 +37,38 @@ type Asker struct {
 // Ask reads what the pod needs. Keep the result: it answers for every node.
 func (f *Fleet) Ask(pod *corev1.Pod) *Asker { return &Asker{f, pod, f.placer.class(pod)} }
 
-// Refused returns why the node cannot take the pod, in kube-scheduler's words; empty when it can.
+// Refused returns why the node cannot take the pod, in kube-scheduler's words; empty when it can. The pod's rules about
+// others, and theirs about it, are judged as if it had left the node where it is.
 func (a *Asker) Refused(node string) string {
-	n := a.fleet.byName[node]
-	if n == nil {
+	number, exists := a.fleet.placer.byName[node]
+	if !exists {
 		return "node does not exist"
 	}
-	if reason := a.class.needs.refuse(n); reason != "" {
-		return reason
+	a.join(a.place(), -1)
+	why, _ := a.fleet.placer.refuse(a.class, number)
+	a.join(a.place(), 1)
+	return strings.Join(why, ", ")
+}
+
+// place is the node where the pod is.
+func (a *Asker) place() string {
+	if moved, ok := a.fleet.at[a.pod]; ok {
+		return moved
 	}
-	reasons, _ := n.shortages(&a.class.request)
-	return strings.Join(reasons, ", ")
+	return a.pod.Spec.NodeName
+}
+
+// join counts the pod among those that run on the node, or with -1 no longer.
+func (a *Asker) join(node string, by int32) {
+	if number, exists := a.fleet.placer.byName[node]; exists {
+		a.fleet.placer.society.join(a.pod, number, by)
+	}
 }
 
 // Share is the part of the node's CPU and memory that the pod asks for, as the mean of both; pods that ask for nothing
 // count with what scores assume.
 func (a *Asker) Share(node string) float64 {
-	n := a.fleet.byName[node]
+	n := a.fleet.node(node)
 	if n == nil {
 		return 0
 	}
@@ -57,7 +77,7 @@ func (a *Asker) Share(node string) float64 {
 
 // HasImages reports whether all of the pod's images are on the node already, as far as the node says.
 func (a *Asker) HasImages(node string) bool {
-	n := a.fleet.byName[node]
+	n := a.fleet.node(node)
 	if n == nil {
 		return false
 	}
@@ -71,17 +91,20 @@ func (a *Asker) HasImages(node string) bool {
 
 // Move books the pod on another node.
 func (a *Asker) Move(from, to string) {
-	if n := a.fleet.byName[from]; n != nil {
+	if n := a.fleet.node(from); n != nil {
 		n.release(a.pod, a.class.request)
 	}
-	if n := a.fleet.byName[to]; n != nil {
+	if n := a.fleet.node(to); n != nil {
 		n.take(a.pod, a.class.request)
 	}
+	a.join(from, -1)
+	a.join(to, 1)
+	a.fleet.at[a.pod] = to
 }
 
 // Requested is the part of the node's CPU and of its memory that its pods ask for. A node without capacity is full.
 func (f *Fleet) Requested(node string) (cpu, memory float64) {
-	n := f.byName[node]
+	n := f.node(node)
 	if n == nil {
 		return 0, 0
 	}

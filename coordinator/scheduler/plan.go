@@ -13,10 +13,11 @@ import (
 )
 
 // Finish completes a pass of plans: pods that changes creates are given their node before they are written, so that they
-// are created already bound, and pods that wait in the snapshot are bound or told why not. What cannot be placed is
-// created without a node, and says why in the next pass.
+// are created already bound, and pods that wait in the snapshot are bound or told why not; pods of lower priority that
+// have to go for them are deleted, gracefully. What cannot be placed is created without a node, and says why in the next
+// pass.
 func Finish(s *controller.Snapshot, changes []controller.Change, now time.Time) []controller.Change {
-	in := Input{Nodes: s.Nodes, Now: now}
+	in := Input{Nodes: s.Nodes, Namespaces: s.Namespaces, Leaving: map[*corev1.Pod]bool{}, Now: now}
 	waiting := stored(s, changes, &in)
 	created := fresh(changes, &in)
 	if len(in.Pending) == 0 {
@@ -48,10 +49,14 @@ func stored(s *controller.Snapshot, changes []controller.Change, in *Input) map[
 	}
 	waiting := map[*corev1.Pod]bool{}
 	for _, pod := range s.Pods {
+		going := len(leaving) > 0 && leaving[pod.Namespace+"/"+pod.Name]
 		switch {
 		case pod.Spec.NodeName != "":
 			in.Bound = append(in.Bound, pod)
-		case Waits(pod) && !leaving[pod.Namespace+"/"+pod.Name]:
+			if going {
+				in.Leaving[pod] = true
+			}
+		case Waits(pod) && !going:
 			in.Pending = append(in.Pending, pod)
 			waiting[pod] = true
 		}
@@ -87,26 +92,66 @@ func createBound(c controller.Change, d Decision, now time.Time) controller.Chan
 	return c
 }
 
-// settle binds the pod, or says why not when that is news.
+// settle binds the pod, or says why not when that is news. Victims are sent away whenever the decision names them: what
+// of it was done in an earlier pass is not decided again, because a pod that is being deleted is nobody's victim.
 func settle(d Decision, now time.Time) []controller.Change {
 	if d.Node != "" {
 		pod, event := assign(d, now)
 		return []controller.Change{{Verb: controller.Bind, Object: pod, Events: []controller.Event{event}}}
 	}
+	var changes []controller.Change
+	for _, victim := range d.Victims {
+		changes = append(changes, evict(victim, d, now)...)
+	}
+	return append(changes, refuse(d, now)...)
+}
+
+// refuse writes into the pod why it has no node and which one it waits for.
+func refuse(d Decision, now time.Time) []controller.Change {
 	pod := d.Pod.DeepCopy()
+	pod.Status.NominatedNodeName = d.Nominated
+	changed := d.Nominated != d.Pod.Status.NominatedNodeName
 	c := corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: d.Message}
-	if !controller.SetPodCondition(&pod.Status, c, now) {
+	var events []controller.Event
+	if !waitsAsBefore(d) && controller.SetPodCondition(&pod.Status, c, now) {
+		changed = true
+		events = []controller.Event{{
+			Regarding: controller.PodReference(d.Pod), Type: corev1.EventTypeWarning, Reason: "FailedScheduling", Message: d.Message, Component: api.ComponentScheduler,
+		}}
+	}
+	if !changed {
 		return nil
 	}
-	event := controller.Event{
-		Regarding: controller.PodReference(d.Pod), Type: corev1.EventTypeWarning, Reason: "FailedScheduling", Message: d.Message, Component: api.ComponentScheduler,
+	return []controller.Change{{Verb: controller.Status, Object: pod, Events: events}}
+}
+
+// waitsAsBefore is a pod whose victims are on their way: what it says about them stays.
+func waitsAsBefore(d Decision) bool {
+	c := controller.PodCondition(d.Pod, corev1.PodScheduled)
+	return d.Nominated != "" && len(d.Victims) == 0 && d.Nominated == d.Pod.Status.NominatedNodeName && c != nil && c.Status == corev1.ConditionFalse
+}
+
+// evict deletes a victim of preemption and says in it why, as upstream.
+func evict(victim *corev1.Pod, d Decision, now time.Time) []controller.Change {
+	told := victim.DeepCopy()
+	c := corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonPreemptionByScheduler,
+		Message: Name + ": preempting to accommodate a higher priority pod",
 	}
-	return []controller.Change{{Verb: controller.Status, Object: pod, Events: []controller.Event{event}}}
+	var changes []controller.Change
+	if controller.SetPodCondition(&told.Status, c, now) {
+		changes = append(changes, controller.Change{Verb: controller.Status, Object: told})
+	}
+	return append(changes, controller.Change{Verb: controller.Delete, Object: victim, Events: []controller.Event{{
+		Regarding: controller.PodReference(victim), Type: corev1.EventTypeNormal, Reason: "Preempted",
+		Message: fmt.Sprintf("Preempted by pod %s on node %s", d.Pod.UID, d.Nominated), Component: api.ComponentScheduler,
+	}}})
 }
 
 func assign(d Decision, now time.Time) (*corev1.Pod, controller.Event) {
 	pod := d.Pod.DeepCopy()
 	pod.Spec.NodeName = d.Node
+	pod.Status.NominatedNodeName = ""
 	pod.Annotations = maps.Clone(pod.Annotations)
 	if pod.Annotations == nil {
 		pod.Annotations = map[string]string{}

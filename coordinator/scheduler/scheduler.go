@@ -5,6 +5,8 @@ package scheduler
 
 import (
 	"cmp"
+	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -19,39 +21,62 @@ const Name = corev1.DefaultSchedulerName
 
 // Input is what a placement depends on. Neither the order of the slices nor anything else does matter.
 type Input struct {
-	Nodes   []*corev1.Node
-	Bound   []*corev1.Pod // pods that have a node; those that have finished use nothing
-	Pending []*corev1.Pod // pods to place, each at most once
-	Now     time.Time
+	Nodes      []*corev1.Node
+	Namespaces []*corev1.Namespace  // for the namespace selectors of pod affinity; one that is missing has no labels
+	Bound      []*corev1.Pod        // pods that have a node; those that have finished use nothing
+	Pending    []*corev1.Pod        // pods to place, each at most once
+	Leaving    map[*corev1.Pod]bool // bound pods that are about to be deleted, beside those that are being deleted
+	Now        time.Time
 }
 
-// Decision is what becomes of one pending pod. Node is empty when no node can take it; then Message says why, in
-// kube-scheduler's words.
+// Decision is what becomes of one pending pod. Node is empty when no node can take it now; then Message says why, in
+// kube-scheduler's words, and Nominated is the node that will take it when less important pods have gone: Victims, which
+// are to be deleted, and those that are going already. Victims are the most important first.
 type Decision struct {
-	Pod      *corev1.Pod
-	Node     string
-	Score    Score
-	Feasible int // nodes that could have taken it
-	Nodes    int // nodes that exist
-	Message  string
+	Pod       *corev1.Pod
+	Node      string
+	Nominated string
+	Victims   []*corev1.Pod
+	Score     Score
+	Feasible  int // nodes that could have taken it
+	Nodes     int // nodes that exist
+	Message   string
 }
 
 // Place decides for every pending pod, the most important and then the oldest first; each sees the placements of those
 // before it. Pods of one kind share one ranking of the nodes that is kept up to date, so that the work for a pod grows
-// with the logarithm of the number of nodes.
+// with the logarithm of the number of nodes; for pods that have rules about other pods it grows with the number of
+// domains that the rules tell apart.
 func Place(in Input) []Decision {
 	p := newPlacer(in)
-	decisions := make([]Decision, 0, len(in.Pending))
-	for _, pod := range queue(in.Pending) {
-		decisions = append(decisions, p.place(pod))
+	order := queue(in.Pending)
+	p.promise(order)
+	decisions := make([]Decision, 0, len(order))
+	for _, pod := range order {
+		p.keepPromises(priority(pod))
+		decisions = append(decisions, p.decide(pod))
 	}
+	p.again(decisions)
 	for i := range decisions {
 		// Said last, so that it tells of the fleet as it is when all are placed: what did not fit then, does not fit now.
 		if d := &decisions[i]; d.Node == "" {
-			d.Message = p.explain(p.class(d.Pod))
+			d.Message = p.explain(p.class(d.Pod), d)
 		}
 	}
 	return decisions
+}
+
+// again asks for the pods that have no node until nothing helps them any more: a pod may wait for a neighbour that was
+// placed after it.
+func (p *placer) again(decisions []Decision) {
+	for p.helped {
+		p.helped = false
+		for i := range decisions {
+			if d := &decisions[i]; d.Node == "" && d.Nominated == "" {
+				*d = p.decide(d.Pod)
+			}
+		}
+	}
 }
 
 // queue orders pods by priority, age, owner and name, so that pods of one kind follow each other.
@@ -92,44 +117,88 @@ func Waits(p *corev1.Pod) bool {
 
 // placer is one call of Place.
 type placer struct {
-	nodes   []*node // sorted by name; places in this slice are nodes' numbers everywhere
-	classes map[string]*class
-	ranked  []*class // those that have a ranking
-	touched []int    // numbers of the nodes that took a pod, in order
-	images  map[string]int
+	nodes     []*node // sorted by name; places in this slice are nodes' numbers everywhere
+	byName    map[string]int
+	society   *society // nil where no pod has rules about others
+	classes   map[string]*class
+	key       []byte               // kept for the next class's key
+	standings map[string][]float64 // by the classes' likeness
+	ranked    []*class             // those that have a ranking
+	touched   []int                // numbers of the nodes that took or lost a pod, in order
+	images    map[string]int
+
+	bound     []*corev1.Pod
+	leaving   map[*corev1.Pod]bool // the caller's, and victims of this call
+	lowest    int32                // priority of bound pods
+	residents [][]*resident        // by node number; nil until somebody looks for victims
+	promises  []promise            // in the queue's order
+	kept      int                  // how many of them were looked at
+	released  int                  // how often a node was promised and not needed
+	helped    bool                 // something happened that may help a pod that found no node before
 }
 
 func newPlacer(in Input) *placer {
-	p := &placer{classes: map[string]*class{}, images: map[string]int{}}
-	byName := make(map[string]*node, len(in.Nodes))
+	p := &placer{
+		classes: map[string]*class{}, standings: map[string][]float64{}, images: map[string]int{},
+		byName: make(map[string]int, len(in.Nodes)), leaving: maps.Clone(in.Leaving), lowest: math.MaxInt32,
+	}
 	for _, n := range in.Nodes {
 		state := newNode(n)
 		p.nodes = append(p.nodes, state)
-		byName[n.Name] = state
 		for image := range state.images {
 			p.images[image]++
 		}
 	}
 	slices.SortFunc(p.nodes, func(a, b *node) int { return cmp.Compare(a.name, b.name) })
-	for _, pod := range in.Bound {
-		if n := byName[pod.Spec.NodeName]; n != nil && !controller.PodFinished(pod) {
-			n.take(pod, requestOf(pod))
-		}
+	for i, n := range p.nodes {
+		p.byName[n.name] = i
 	}
+	p.society = newSociety(p.nodes, &in)
+	p.settle(in.Bound)
 	return p
 }
 
-func (p *placer) place(pod *corev1.Pod) Decision {
-	c := p.class(pod)
-	r := p.rank(c)
-	d := Decision{Pod: pod, Nodes: len(p.nodes)}
-	number, ok := r.best()
-	if !ok {
-		return d
+// settle books what runs already.
+func (p *placer) settle(bound []*corev1.Pod) {
+	for _, pod := range bound {
+		number, exists := p.byName[pod.Spec.NodeName]
+		if !exists || controller.PodFinished(pod) {
+			continue
+		}
+		p.nodes[number].take(pod, requestOf(pod))
+		p.society.join(pod, number, 1)
+		p.lowest = min(p.lowest, priority(pod))
+		p.bound = append(p.bound, pod)
 	}
-	n := p.nodes[number]
-	d.Node, d.Score, d.Feasible = n.name, p.score(c, n), len(r.heap)
-	n.take(pod, c.request)
-	p.touched = append(p.touched, number)
+}
+
+// decide finds a node for the pod, or one that can be made free for it.
+func (p *placer) decide(pod *corev1.Pod) Decision {
+	c := p.class(pod)
+	d := Decision{Pod: pod, Nodes: len(p.nodes)}
+	promised := p.redeem(pod, c)
+	best, ok := p.rank(c).best(promised)
+	switch {
+	case ok:
+		d.Node, d.Score, d.Feasible = p.nodes[best.number].name, p.score(c, best), best.feasible
+		p.take(pod, c, best.number)
+	case pod.UID != "": // a pod that is not stored yet cannot be promised anything
+		best.number, d.Victims, ok = p.preempt(c, promised)
+		if ok {
+			d.Nominated = p.nodes[best.number].name
+			p.book(pod, c, best.number, 1)
+		}
+	}
+	if promised >= 0 && (!ok || best.number != promised) {
+		p.released++
+		p.helped = true
+	}
 	return d
+}
+
+func (p *placer) take(pod *corev1.Pod, c *class, number int) {
+	p.nodes[number].take(pod, c.request)
+	p.society.join(pod, number, 1)
+	p.touched = append(p.touched, number)
+	p.helped = p.helped || p.society != nil
 }

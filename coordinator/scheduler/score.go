@@ -8,14 +8,15 @@ import (
 )
 
 // Score is what a node was worth to a pod, each part between 0 and 100. Total weighs them as kube-scheduler's default
-// profile does, so it lies between 0 and 1000.
+// profile does, so it lies between 0 and 1200.
 type Score struct {
 	Free     float64 // how much of CPU and memory stays free (least allocated)
 	Balance  float64 // how evenly CPU and memory are used
-	Spread   float64 // how few pods of the same owner run there
+	Spread   float64 // how few pods of the same owner run there, or what the pod's soft topology spread constraints say
 	Affinity float64 // how much of the preferred node affinity matches
 	Taints   float64 // how few PreferNoSchedule taints are not tolerated
 	Image    float64 // how much of the images is there already
+	Company  float64 // how much the pod and those of the node's domains prefer each other
 	Total    float64
 }
 
@@ -27,10 +28,11 @@ const (
 	weightAffinity = 2
 	weightTaints   = 3
 	weightImage    = 1
+	weightCompany  = 2
 )
 
 func (s Score) total() float64 {
-	return weightFree*s.Free + weightBalance*s.Balance + weightSpread*s.Spread + weightAffinity*s.Affinity + weightTaints*s.Taints + weightImage*s.Image
+	return weightFree*s.Free + weightBalance*s.Balance + weightSpread*s.Spread + weightAffinity*s.Affinity + weightTaints*s.Taints + weightImage*s.Image + weightCompany*s.Company
 }
 
 // Why is one sentence for people on why the pod is where it is.
@@ -47,6 +49,9 @@ func (d *Decision) Why() string {
 	}
 	if s.Image > 0 {
 		parts = append(parts, fmt.Sprintf("image present %.0f", s.Image))
+	}
+	if s.Company > 0 {
+		parts = append(parts, fmt.Sprintf("preferred company %.0f", s.Company))
 	}
 	return fmt.Sprintf("%s: best of %d fitting nodes out of %d, score %.0f (%s)", d.Node, d.Feasible, d.Nodes, s.Total, strings.Join(parts, ", "))
 }
@@ -117,14 +122,17 @@ func (n *node) present(c *class) Score {
 	memory := fraction(n.usedMemory+c.request.scoreMemory, n.allocatable.memory)
 	s.Free = 100 * (1 - (cpu+memory)/2)
 	s.Balance = 100 * (1 - abs(cpu-memory)/2)
-	s.Spread = 100 / float64(1+n.owners[c.owner])
+	if c.company == nil || len(c.company.soft) == 0 {
+		s.Spread = 100 / float64(1+n.owners[c.owner])
+	}
 	return s
 }
 
 // score is the whole.
-func (p *placer) score(c *class, n *node) Score {
+func (p *placer) score(c *class, at pick) Score {
+	n := p.nodes[at.number]
 	s, now := p.lasting(c, n), n.present(c)
-	s.Free, s.Balance, s.Spread = now.Free, now.Balance, now.Spread
+	s.Free, s.Balance, s.Spread, s.Company = now.Free, now.Balance, now.Spread+at.spread, at.company
 	s.Total = s.total()
 	return s
 }

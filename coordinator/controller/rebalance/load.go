@@ -30,7 +30,7 @@ type field struct {
 }
 
 func (p *planner) fleet() *scheduler.Fleet {
-	in := scheduler.Input{Nodes: p.s.Nodes, Now: p.now}
+	in := scheduler.Input{Nodes: p.s.Nodes, Namespaces: p.s.Namespaces, Now: p.now}
 	for _, pod := range p.s.Pods {
 		if pod.Spec.NodeName != "" {
 			in.Bound = append(in.Bound, pod)

@@ -40,9 +40,12 @@ type storm struct {
 	off    map[string]bool // nodes that are being handled: at most one trouble of each at a time
 }
 
-// settleTime is how long the cluster may take to come to rest once nobody kills any more: a container that was killed many
-// times is restarted after up to five minutes, as Kubernetes has it.
-const settleTime = 5*time.Minute + 30*time.Second
+// settleTime is how long the cluster may take to come to rest once nobody kills any more. A container that was killed many
+// times is restarted after up to five minutes, as Kubernetes has it, so in a long run containers are spared before the end.
+const (
+	settleTime = 4 * time.Minute
+	spareTime  = 80 * time.Second
+)
 
 // killTime is the part of the run that kills; a short run has no container with the longest pause.
 func (o Options) killTime() time.Duration { return max(o.Duration-settleTime, o.Duration/2) }
@@ -139,6 +142,9 @@ func (s *storm) kill(ctx context.Context) error {
 	var troubles errgroup.Group
 	for s.hits() < s.Kills && ctx.Err() == nil {
 		kind, node := pick(random), s.cluster.State0.Nodes[random.Intn(s.Nodes)].Name
+		if kind == "container" && s.killTime() > 2*spareTime && time.Since(s.began) > s.killTime()-spareTime {
+			kind = "agent"
+		}
 		away := time.Duration(500+random.Intn(6000)) * time.Millisecond
 		troubles.Go(func() error { return s.trouble(ctx, kind, node, away) })
 		select {

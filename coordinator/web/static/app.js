@@ -112,8 +112,11 @@ function key(e) {
     draw();
   } else if (e.key === 'Escape' && !document.querySelector('dialog[open]')) closeDrawer();
   if (typing || document.querySelector('dialog[open]')) return;
-  if (names[e.key - 1]) location.hash = `#/${names[e.key - 1]}`;
-  else if (e.key === 'j') step(1);
+  if (names[e.key - 1]) {
+    location.hash = `#/${names[e.key - 1]}`;
+    route(); // at once: the next key is for what is shown then
+  }
+  if (e.key === 'j') step(1);
   else if (e.key === 'k') step(-1);
   else if (e.key === '/') { e.preventDefault(); $('#filter').focus(); } else if (e.key === '?') $('#help').showModal();
   else if (e.key === 'Enter' && e.target.matches('tr[data-open]')) { e.preventDefault(); e.target.click(); }

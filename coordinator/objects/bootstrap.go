@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"skerry.dev/skerry/coordinator/objects/defaults"
 	"skerry.dev/skerry/coordinator/resource"
 )
 
@@ -19,7 +20,7 @@ const (
 	apiTargetPort  = 6443
 )
 
-// Bootstrap makes what every cluster has: system namespaces and the kubernetes Service on the first address of the
+// Bootstrap makes what every cluster has: system namespaces and priority classes, and the kubernetes Service on the first address of the
 // service network. It is safe to repeat; what exists stays as it is.
 func (s *Store) Bootstrap(ctx context.Context) error {
 	for _, obj := range s.systemObjects() {
@@ -40,6 +41,9 @@ func (s *Store) systemObjects() []runtime.Object {
 	var out []runtime.Object
 	for _, name := range systemNamespaces {
 		out = append(out, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
+	}
+	for _, class := range defaults.SystemPriorityClasses() {
+		out = append(out, class)
 	}
 	return append(out, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{

@@ -32,7 +32,7 @@ func (s *Store) allStrategies() map[*resource.Resource]*strategy {
 	return map[*resource.Resource]*strategy{
 		namespaces:             namespaceStrategy(),
 		nodes:                  s.nodeStrategy(),
-		pods:                   podStrategy(),
+		pods:                   s.podStrategy(),
 		services:               s.serviceStrategy(),
 		deployments:            deploymentStrategy(),
 		replicaSets:            replicaSetStrategy(),
@@ -42,6 +42,7 @@ func (s *Store) allStrategies() map[*resource.Resource]*strategy {
 		core("ServiceAccount"): {},
 		resource.ForObject((*discoveryv1.EndpointSlice)(nil)):                                                 endpointSliceStrategy(),
 		resource.ForKind(schema.GroupVersionKind{Group: "coordination.k8s.io", Version: "v1", Kind: "Lease"}): {createOnUpdate: true, needVersion: true},
+		priorityClasses:         s.priorityClassStrategy(),
 		fleet("EnrolmentToken"): tokenStrategy(),
 		fleet("NodeCredential"): credentialStrategy(),
 		fleet("MovePlan"):       moveStrategy(),

@@ -6,7 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -15,10 +14,18 @@ import (
 	"skerry.dev/skerry/coordinator/objects/defaults"
 )
 
-func podStrategy() *strategy {
+func (s *Store) podStrategy() *strategy {
 	return &strategy{
-		create: one(createPod),
-		refuse: refusePod,
+		create: one(func(pod *corev1.Pod) {
+			createPod(pod)
+			s.admitPriority(pod)
+		}),
+		refuse: func(obj runtime.Object) error {
+			if pod, ok := obj.(*corev1.Pod); ok {
+				return s.refusePriority(pod)
+			}
+			return nil
+		},
 		update: two(updatePod),
 		status: two(func(pod, old *corev1.Pod) {
 			old.Spec.DeepCopyInto(&pod.Spec)
@@ -38,8 +45,8 @@ func podStrategy() *strategy {
 	}
 }
 
-// createPod does what upstream's strategy and its default admission plugins (ServiceAccount, DefaultTolerationSeconds,
-// Priority) do. A pod that is made already placed keeps what its maker says about the placement.
+// createPod does what upstream's strategy and its default admission plugins (ServiceAccount, DefaultTolerationSeconds) do,
+// but for the Priority plugin: see admitPriority. A pod that is made already placed keeps what its maker says about the placement.
 func createPod(pod *corev1.Pod) {
 	pod.Generation = 1
 	var conditions []corev1.PodCondition
@@ -59,13 +66,6 @@ func createPod(pod *corev1.Pod) {
 	}
 	tolerate(pod, corev1.TaintNodeNotReady)
 	tolerate(pod, corev1.TaintNodeUnreachable)
-	if p, ok := priorities[pod.Spec.PriorityClassName]; ok && pod.Spec.Priority == nil {
-		pod.Spec.Priority = &p
-	}
-	if pod.Spec.PreemptionPolicy == nil {
-		policy := corev1.PreemptLowerPriority
-		pod.Spec.PreemptionPolicy = &policy
-	}
 }
 
 // updatePod keeps status, and what admission added when the pod was created if the client's manifest still lacks it.
@@ -99,25 +99,6 @@ func tolerate(pod *corev1.Pod, taint string) {
 	pod.Spec.Tolerations = append(pod.Spec.Tolerations, corev1.Toleration{
 		Key: taint, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: &seconds,
 	})
-}
-
-// priorities of the classes that exist: upstream's two system classes, and no class.
-var priorities = map[string]int32{"": 0, "system-cluster-critical": 2000000000, "system-node-critical": 2000001000}
-
-func refusePod(obj runtime.Object) error {
-	pod, ok := obj.(*corev1.Pod)
-	if !ok {
-		return nil
-	}
-	class := pod.Spec.PriorityClassName
-	priority, known := priorities[class]
-	if !known {
-		return apierrors.NewForbidden(pods.GroupResource(), pod.Name, fmt.Errorf("no PriorityClass with name %v was found", class))
-	}
-	if *pod.Spec.Priority != priority {
-		return apierrors.NewForbidden(pods.GroupResource(), pod.Name, fmt.Errorf("the integer value of priority (%d) must not be provided in pod spec; priority admission controller computed %d from the given PriorityClass name", *pod.Spec.Priority, priority))
-	}
-	return nil
 }
 
 // gracePod: how long a pod may take to stop. One that runs nowhere, or not any more, has nothing to stop.

@@ -19,7 +19,7 @@ import (
 )
 
 // served is the one table. Everything else in this package is derived from it.
-var served = index(core(), apps(), discovery(), coordination(), events(), fleet())
+var served = index(core(), apps(), discovery(), coordination(), scheduling(), events(), fleet())
 
 type table struct {
 	all     []*Resource

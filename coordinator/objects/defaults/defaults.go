@@ -14,6 +14,7 @@ import (
 	coredefaults "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/core/v1/helper/qos"
 	discoverydefaults "k8s.io/kubernetes/pkg/apis/discovery/v1"
+	schedulingdefaults "k8s.io/kubernetes/pkg/apis/scheduling/v1"
 )
 
 // Defaulter sets defaults. It is safe for concurrent use.
@@ -24,7 +25,7 @@ func New() (*Defaulter, error) {
 	d := &Defaulter{runtime.NewScheme()}
 	for _, register := range []func(*runtime.Scheme) error{
 		coredefaults.RegisterDefaults, appsdefaults.RegisterDefaults,
-		coordinationdefaults.RegisterDefaults, discoverydefaults.RegisterDefaults,
+		schedulingdefaults.RegisterDefaults, coordinationdefaults.RegisterDefaults, discoverydefaults.RegisterDefaults,
 	} {
 		if err := register(d.scheme); err != nil {
 			return nil, fmt.Errorf("register defaults: %w", err)

@@ -20,6 +20,8 @@ import (
 	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/discovery"
 	discoveryv1 "k8s.io/kubernetes/pkg/apis/discovery/v1"
+	"k8s.io/kubernetes/pkg/apis/scheduling"
+	schedulingv1 "k8s.io/kubernetes/pkg/apis/scheduling/v1"
 )
 
 // Validator judges objects. It is safe for concurrent use.
@@ -43,6 +45,7 @@ func New() (*Validator, error) {
 	for _, add := range []func(*runtime.Scheme) error{
 		core.AddToScheme, corev1.AddToScheme, autoscaling.AddToScheme, apps.AddToScheme, appsv1.AddToScheme,
 		coordination.AddToScheme, coordinationv1.AddToScheme, discovery.AddToScheme, discoveryv1.AddToScheme,
+		scheduling.AddToScheme, schedulingv1.AddToScheme,
 	} {
 		if err := add(v.scheme); err != nil {
 			return nil, fmt.Errorf("register conversions: %w", err)
@@ -50,6 +53,7 @@ func New() (*Validator, error) {
 	}
 	v.addCore()
 	v.addWorkloads()
+	v.addScheduling()
 	v.addRest()
 	return v, nil
 }

@@ -85,7 +85,7 @@ func (e *encoder) one(item *view.Item) ([]byte, error) {
 	case e.as == asMetadata:
 		return e.marshal(metadataOf(item.Meta))
 	case e.media == typeProtobuf:
-		return encodeProtobuf(item.Object)
+		return protobufObject(item)
 	}
 	data, err := item.JSON()
 	if err != nil {

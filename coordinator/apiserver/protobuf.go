@@ -1,81 +1,88 @@
 package apiserver
 
 import (
-	"encoding/binary"
 	"fmt"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"skerry.dev/skerry/coordinator/view"
 )
 
-// Tags of the messages that a list in protobuf is made of. All Kubernetes lists have the same two fields, and no field
-// here has a number above 15.
+// Fields of Kubernetes' protobuf messages. All lists have the same two.
 const (
-	tagTypeMeta        = 1<<3 | 2 // of runtime.Unknown
-	tagRaw             = 2<<3 | 2
-	tagContentEncoding = 3<<3 | 2
-	tagContentType     = 4<<3 | 2
-	tagListMeta        = 1<<3 | 2 // of a list
-	tagItem            = 2<<3 | 2
+	unknownTypeMeta        protowire.Number = 1 // of runtime.Unknown, the envelope
+	unknownRaw             protowire.Number = 2
+	unknownContentEncoding protowire.Number = 3
+	unknownContentType     protowire.Number = 4
+	listMetadata           protowire.Number = 1
+	listItems              protowire.Number = 2
 )
 
-// message is what the generated code of every Kubernetes type can do.
-type message interface {
-	Size() int
-	MarshalToSizedBuffer(data []byte) (int, error)
-}
-
-// protobufList writes the items one after another into one buffer of the right size. The generated code for lists would
-// need them copied into a list, and measures each of them twice.
-func (e *encoder) protobufList(items []*view.Item, list metav1.ListMeta) ([]byte, error) {
-	messages, sizes := make([]message, len(items)), make([]int, len(items))
-	raw := fieldSize(list.Size())
-	for i, item := range items {
-		m, ok := item.Object.(message)
-		if !ok {
-			return nil, fmt.Errorf("encode %T as protobuf: the kind has no protobuf form", item.Object)
-		}
-		messages[i], sizes[i] = m, m.Size()
-		raw += fieldSize(sizes[i])
-	}
-	apiVersion, kind := e.resource.ListGVK().ToAPIVersionAndKind()
-	typeMeta := runtime.TypeMeta{APIVersion: apiVersion, Kind: kind}
-	out := make([]byte, 0, len(protobufMagic)+fieldSize(typeMeta.Size())+fieldSize(raw)+2*fieldSize(0))
-	out = append(out, protobufMagic...)
-	out, err := appendMessage(out, tagTypeMeta, &typeMeta, typeMeta.Size())
+// protobufObject is the item in an envelope: what encodeProtobuf makes of its object, from the bytes that the store had.
+func protobufObject(item *view.Item) ([]byte, error) {
+	body, err := item.Protobuf()
 	if err != nil {
 		return nil, err
 	}
-	out = appendHead(out, tagRaw, raw)
-	if out, err = appendMessage(out, tagListMeta, &list, list.Size()); err != nil {
+	out, err := openEnvelope(item.Resource.GVK, len(body))
+	if err != nil {
 		return nil, err
 	}
-	for i, m := range messages {
-		if out, err = appendMessage(out, tagItem, m, sizes[i]); err != nil {
+	return closeEnvelope(append(out, body...)), nil
+}
+
+// protobufList is the items as a list in an envelope, in one buffer of the right size.
+func (e *encoder) protobufList(items []*view.Item, list metav1.ListMeta) ([]byte, error) {
+	bodies := make([][]byte, len(items))
+	head, err := list.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("encode list metadata: %w", err)
+	}
+	size := fieldSize(listMetadata, len(head))
+	for i, item := range items {
+		if bodies[i], err = item.Protobuf(); err != nil {
 			return nil, err
 		}
+		size += fieldSize(listItems, len(bodies[i]))
 	}
-	return appendHead(appendHead(out, tagContentEncoding, 0), tagContentType, 0), nil
-}
-
-// fieldSize is the size of a field that holds size bytes.
-func fieldSize(size int) int {
-	var head [1 + binary.MaxVarintLen64]byte
-	return len(appendHead(head[:0], 0, size)) + size
-}
-
-func appendHead(out []byte, tag byte, size int) []byte {
-	return binary.AppendUvarint(append(out, tag), uint64(size)) //nolint:gosec // a size is not negative
-}
-
-func appendMessage(out []byte, tag byte, m message, size int) ([]byte, error) {
-	out = appendHead(out, tag, size)
-	from := len(out)
-	out = append(out, make([]byte, size)...)
-	if _, err := m.MarshalToSizedBuffer(out[from:]); err != nil {
-		return nil, fmt.Errorf("encode %T as protobuf: %w", m, err)
+	out, err := openEnvelope(e.resource.ListGVK(), size)
+	if err != nil {
+		return nil, err
 	}
-	return out, nil
+	out = appendField(out, listMetadata, head)
+	for _, body := range bodies {
+		out = appendField(out, listItems, body)
+	}
+	return closeEnvelope(out), nil
+}
+
+// openEnvelope writes all that comes before an object of size bytes, with room for it and what comes behind it.
+func openEnvelope(gvk schema.GroupVersionKind, size int) ([]byte, error) {
+	apiVersion, kind := gvk.ToAPIVersionAndKind()
+	typeMeta, err := (&runtime.TypeMeta{APIVersion: apiVersion, Kind: kind}).Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("encode kind: %w", err)
+	}
+	whole := len(protobufMagic) + fieldSize(unknownTypeMeta, len(typeMeta)) + fieldSize(unknownRaw, size) +
+		fieldSize(unknownContentEncoding, 0) + fieldSize(unknownContentType, 0)
+	out := append(make([]byte, 0, whole), protobufMagic...)
+	out = appendField(out, unknownTypeMeta, typeMeta)
+	out = protowire.AppendTag(out, unknownRaw, protowire.BytesType)
+	return protowire.AppendVarint(out, uint64(size)), nil //nolint:gosec // a size is not negative
+}
+
+// closeEnvelope writes the empty fields that upstream writes.
+func closeEnvelope(out []byte) []byte {
+	return appendField(appendField(out, unknownContentEncoding, nil), unknownContentType, nil)
+}
+
+func fieldSize(number protowire.Number, size int) int {
+	return protowire.SizeTag(number) + protowire.SizeBytes(size)
+}
+
+func appendField(out []byte, number protowire.Number, value []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(out, number, protowire.BytesType), value)
 }

@@ -236,7 +236,11 @@ func (st *stream) add(t watch.EventType, item *view.Item) error {
 	case st.as == asMetadata:
 		return st.addObject(t, metadataOf(item.Meta))
 	case st.media == typeProtobuf:
-		return st.addObject(t, item.Object)
+		object, err := protobufObject(item)
+		if err != nil {
+			return err
+		}
+		return st.addProtobuf(t, object)
 	}
 	data, err := item.JSON()
 	if err != nil {
@@ -248,7 +252,11 @@ func (st *stream) add(t watch.EventType, item *view.Item) error {
 
 func (st *stream) addObject(t watch.EventType, obj runtime.Object) error {
 	if st.media == typeProtobuf {
-		return st.addProtobuf(t, obj)
+		object, err := encodeProtobuf(obj)
+		if err != nil {
+			return err
+		}
+		return st.addProtobuf(t, object)
 	}
 	data, err := json.Marshal(obj)
 	if err != nil {
@@ -267,11 +275,7 @@ func (st *stream) addJSON(t watch.EventType, object []byte) {
 }
 
 // addProtobuf writes a frame: four bytes of length, then a WatchEvent without an envelope around an object with one.
-func (st *stream) addProtobuf(t watch.EventType, obj runtime.Object) error {
-	object, err := encodeProtobuf(obj)
-	if err != nil {
-		return err
-	}
+func (st *stream) addProtobuf(t watch.EventType, object []byte) error {
 	event := metav1.WatchEvent{Type: string(t), Object: runtime.RawExtension{Raw: object}}
 	frame, err := event.Marshal()
 	if err != nil {

@@ -93,41 +93,47 @@ func encodeJSON(r *Resource, obj runtime.Object) ([]byte, error) {
 // Decode reads what Encode wrote. The object has its kind and apiVersion set and shares no memory with data. Foreign or
 // cut bytes and kinds that are not served give an error.
 func Decode(data []byte) (runtime.Object, error) {
+	obj, _, err := Open(data)
+	return obj, err
+}
+
+// Open is Decode, and gives the object's protobuf form without the envelope too; nil for a kind that is kept as JSON.
+func Open(data []byte) (obj runtime.Object, body []byte, err error) {
 	if body, ok := bytes.CutPrefix(data, protobufPrefix); ok {
-		return decodeProtobuf(body)
+		return openProtobuf(body)
 	}
 	var head metav1.TypeMeta
 	if err := utiljson.Unmarshal(data, &head); err != nil {
-		return nil, fmt.Errorf("decode object: neither protobuf nor JSON: %w", err)
+		return nil, nil, fmt.Errorf("decode object: neither protobuf nor JSON: %w", err)
 	}
 	r, obj, err := newObject(head.APIVersion, head.Kind)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := utiljson.Unmarshal(data, obj); err != nil {
-		return nil, fmt.Errorf("decode %s: %w", r.GVK.Kind, err)
+		return nil, nil, fmt.Errorf("decode %s: %w", r.GVK.Kind, err)
 	}
-	return obj, nil
+	return obj, nil, nil
 }
 
-func decodeProtobuf(body []byte) (runtime.Object, error) {
+func openProtobuf(envelope []byte) (runtime.Object, []byte, error) {
 	var unknown runtime.Unknown
-	if err := unknown.Unmarshal(body); err != nil {
-		return nil, fmt.Errorf("decode object envelope: %w", err)
+	if err := unknown.Unmarshal(envelope); err != nil {
+		return nil, nil, fmt.Errorf("decode object envelope: %w", err)
 	}
 	r, obj, err := newObject(unknown.APIVersion, unknown.Kind)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	m, ok := obj.(unmarshaler)
 	if !ok {
-		return nil, fmt.Errorf("decode %s: the kind has no protobuf form", r.GVK.Kind)
+		return nil, nil, fmt.Errorf("decode %s: the kind has no protobuf form", r.GVK.Kind)
 	}
 	if err := m.Unmarshal(unknown.Raw); err != nil {
-		return nil, fmt.Errorf("decode %s: %w", r.GVK.Kind, err)
+		return nil, nil, fmt.Errorf("decode %s: %w", r.GVK.Kind, err)
 	}
 	obj.GetObjectKind().SetGroupVersionKind(r.GVK)
-	return obj, nil
+	return obj, unknown.Raw, nil
 }
 
 // newObject gives the kind's entry and an empty object of it.

@@ -20,6 +20,7 @@ type Item struct {
 	Meta     metav1.Object  // the same object
 	Revision uint64
 
+	body  []byte // what Protobuf gives, when the store had it; nil otherwise
 	json  atomic.Pointer[[]byte]
 	alias atomic.Pointer[Item] // the same object under the one other kind that shows it
 }
@@ -45,6 +46,23 @@ func (i *Item) JSON() ([]byte, error) {
 		return nil, fmt.Errorf("encode %s %s: %w", i.Resource.GVK.Kind, i.Meta.GetName(), err)
 	}
 	i.json.Store(&b)
+	return b, nil
+}
+
+// Protobuf is the object in protobuf, without an envelope, which for an object of the store costs nothing. The bytes are
+// shared. A kind without a protobuf form gives an error.
+func (i *Item) Protobuf() ([]byte, error) {
+	if i.body != nil {
+		return i.body, nil
+	}
+	m, ok := i.Object.(interface{ Marshal() ([]byte, error) })
+	if !ok {
+		return nil, fmt.Errorf("encode %T as protobuf: the kind has no such form", i.Object)
+	}
+	b, err := m.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("encode %s %s as protobuf: %w", i.Resource.GVK.Kind, i.Meta.GetName(), err)
+	}
 	return b, nil
 }
 

@@ -16,7 +16,7 @@ func keyOf(e store.Entry) key { return key{e.Namespace, e.Name} }
 
 // decode makes an item of a live entry.
 func decode(res *resource.Resource, e store.Entry) (*Item, error) {
-	obj, err := resource.Decode(e.Value)
+	obj, body, err := resource.Open(e.Value)
 	if err != nil {
 		return nil, err
 	}
@@ -29,6 +29,11 @@ func decode(res *resource.Resource, e store.Entry) (*Item, error) {
 	}
 	if i.key() != keyOf(e) {
 		return nil, &kindError{key: e.Key, have: res, name: i.key()}
+	}
+	if body != nil {
+		if i.body, err = resource.WithRevision(body, i.Meta.GetResourceVersion()); err != nil {
+			return nil, err
+		}
 	}
 	return i, nil
 }

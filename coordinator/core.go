@@ -258,6 +258,6 @@ func (c *Core) newPublisher(changes <-chan struct{}) *assignments.Publisher {
 		State: &assignable{view: c.view, changes: changes, network: c.config.Network},
 		Keys:  c.assigned, Signer: c.identity.signer, Sealer: c.identity.seal,
 		Cluster: c.Cluster(), Epoch: c.epoch, DigestKey: c.identity.digestKey,
-		Applied: c.fleet.Table.Applied, Resync: c.fleet.Resync, Log: c.log.With("part", "assign"),
+		Applied: c.fleet.Applied, Resync: c.fleet.Resync, Log: c.log.With("part", "assign"),
 	})
 }

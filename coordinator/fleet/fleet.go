@@ -154,5 +154,10 @@ func (f *Fleet) credentials() map[string]string {
 	return keys
 }
 
+// Applied is Table.Applied of a node that is heard: to a silent one nothing can be said.
+func (f *Fleet) Applied(node string) (manifest, services uint64, heard bool) {
+	return f.Table.Applied(node, time.Now().Add(-SilentBeats*f.Heartbeat))
+}
+
 // Liveness is Table.Liveness, for the controllers' snapshot.
 func (f *Fleet) Liveness() map[string]controller.Liveness { return f.Table.Liveness() }

@@ -256,10 +256,13 @@ func TestHeartbeats(t *testing.T) {
 			t.Errorf("%s: returned %t", step.what, got)
 		}
 	}
-	if m, s, heard := table.Applied("n"); m != 9 || s != 4 || !heard {
+	if m, s, heard := table.Applied("n", now); m != 9 || s != 4 || !heard {
 		t.Errorf("applied %d %d %t", m, s, heard)
 	}
-	if _, _, heard := table.Applied("unknown"); heard {
+	if _, _, heard := table.Applied("n", now.Add(time.Nanosecond)); heard {
+		t.Error("a silent node can be told nothing")
+	}
+	if _, _, heard := table.Applied("unknown", now); heard {
 		t.Error("an unknown node was heard")
 	}
 	table.Forget("n")

@@ -48,12 +48,12 @@ func (t *Table) Liveness() map[string]controller.Liveness {
 }
 
 // Applied returns the KV_assign sequences of the manifest and of the service table that the node said it holds. heard is
-// false when this process never heard the node.
-func (t *Table) Applied(node string) (manifest, services uint64, heard bool) {
+// false when this process has not heard the node since.
+func (t *Table) Applied(node string, since time.Time) (manifest, services uint64, heard bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	b, heard := t.beats[node]
-	return b.manifest, b.services, heard
+	return b.manifest, b.services, heard && !b.liveness.Heard.Before(since)
 }
 
 // Nodes returns the names of the nodes ever heard by this process.

@@ -282,14 +282,17 @@ type permanent struct{ error }
 // Permanent marks an error that waiting does not mend.
 func Permanent(err error) error { return permanent{err} }
 
-// Poll asks until ok, for at most limit. The error says what was waited for, and what stood in the way last.
+// Poll asks until ok, for at most limit; an error beside ok does not count. The error says what was waited for, and what stood in the way last.
 func Poll(ctx context.Context, limit time.Duration, what string, ask func() (ok bool, err error)) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
 		ok, err := ask()
+		if ok {
+			return nil
+		}
 		var final permanent
-		if ok || errors.As(err, &final) {
+		if errors.As(err, &final) {
 			return err
 		}
 		select {

@@ -67,7 +67,7 @@ func TestCrane(t *testing.T) {
 			t.Errorf("%s is %s, want %s", tag, got, digest)
 		}
 	}
-	s.wants(s.crane(r, "catalog"), "testimage", "by-crane/deep/copy")
+	s.wants(s.crane(r, "catalog", r.host), "testimage", "by-crane/deep/copy")
 	s.crane(r, "delete", copied+"@"+digest)
 	if out, err := r.crane(t.Context(), "digest", copied+":a"); err == nil {
 		t.Errorf("deleted, but is %s", out)

@@ -28,9 +28,10 @@ type Node struct {
 
 	cluster *Cluster
 
-	mu   sync.Mutex
-	pid  int           // of its process 1; 0 while it is off
-	done chan struct{} // closed when it is off again
+	mu        sync.Mutex
+	pid       int           // of its process 1; 0 while it is off
+	done      chan struct{} // closed when it is off again
+	unplugged bool          // Cut, and not healed yet
 }
 
 // Start powers the node on: args are the arguments of skerry-agent, the first of which is to be "init". exited is called
@@ -50,7 +51,7 @@ func (n *Node) Start(args []string, exited func(error)) error {
 	}
 	started := make(chan startResult, 1) // one result; run does not wait for it to be read
 	done := make(chan struct{})
-	go n.run(args, started, done, exited)
+	go n.run(args, !n.unplugged, started, done, exited)
 	result := <-started
 	if result.err != nil {
 		<-done
@@ -67,11 +68,11 @@ type startResult struct {
 
 // run is the node's life. Its thread is in the node's network, which the process inherits, and lives as long as that:
 // the kernel sends the parent-death signal when the thread ends, not the process.
-func (n *Node) run(args []string, started chan<- startResult, done chan<- struct{}, exited func(error)) {
+func (n *Node) run(args []string, cable bool, started chan<- startResult, done chan<- struct{}, exited func(error)) {
 	defer close(done)
 	died := false
 	err := netns.Unshared(unix.CLONE_NEWNET, func() error {
-		cmd, err := n.boot(args)
+		cmd, err := n.boot(args, cable)
 		if err != nil {
 			return err
 		}
@@ -91,8 +92,8 @@ func (n *Node) run(args []string, started chan<- startResult, done chan<- struct
 	}
 }
 
-func (n *Node) boot(args []string) (*exec.Cmd, error) {
-	if err := n.plug(); err != nil {
+func (n *Node) boot(args []string, cable bool) (*exec.Cmd, error) {
+	if err := n.plug(cable); err != nil {
 		return nil, err
 	}
 	logPath := filepath.Join(n.StateDir, "node.log")
@@ -111,8 +112,8 @@ func (n *Node) boot(args []string) (*exec.Cmd, error) {
 	return cmd, cmd.Start()
 }
 
-// plug connects the calling thread's network, which is new, to the switch.
-func (n *Node) plug() error {
+// plug connects the calling thread's network, which is new, to the switch, with the cable in or out.
+func (n *Node) plug(cable bool) error {
 	own, err := os.Open(netns.Self("net"))
 	if err != nil {
 		return err
@@ -121,12 +122,18 @@ func (n *Node) plug() error {
 	if err := n.cluster.wire.connect(n.Name, nodeLink, macOf(n.Address), int(own.Fd())); err != nil {
 		return err
 	}
+	if err := n.cluster.wire.carrier(n.Name, cable); err != nil {
+		return err
+	}
 	inside, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("reach the node's network: %w", err)
 	}
 	defer inside.Close()
-	return n.configure(inside)
+	if err := n.configure(inside); err != nil || !cable {
+		return err
+	}
+	return n.cluster.wire.activate(n.Name)
 }
 
 func (n *Node) configure(inside *netlink.Handle) error {
@@ -145,7 +152,7 @@ func (n *Node) configure(inside *netlink.Handle) error {
 	if err := inside.RouteAdd(gateway); err != nil {
 		return fmt.Errorf("set default route: %w", err)
 	}
-	return n.cluster.wire.activate(n.Name)
+	return nil
 }
 
 // Stop cuts the node's power: every process on it dies at once, its state folder stays as it is. Stopping a node that is
@@ -187,20 +194,23 @@ func (n *Node) Done() <-chan struct{} {
 	return n.done
 }
 
-// Cut pulls the node's cable; Heal plugs it in again. Both are safe to repeat, and are errors for a node that is off: it
-// comes back with its cable in.
+// Cut pulls the node's cable; Heal plugs it in again. Both are safe to repeat. A node that is off, or goes off, comes back
+// with its cable as it was left.
 func (n *Node) Cut() error { return n.cable(false) }
 
 // Heal is Cut's opposite.
 func (n *Node) Heal() error { return n.cable(true) }
 
 func (n *Node) cable(in bool) error {
-	network, err := n.network()
-	if err == nil {
-		err = n.cluster.wire.carrier(n.Name, in)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.unplugged = !in
+	if n.pid == 0 {
+		return nil
 	}
+	err := n.cluster.wire.carrier(n.Name, in)
 	if err == nil && in {
-		err = netns.Do(network, func() error { return netns.Activate(nodeLink) })
+		err = netns.Do(networkOf(n.pid), func() error { return netns.Activate(nodeLink) })
 	}
 	if err != nil {
 		return fmt.Errorf("cable of node %s: %w", n.Name, err)
@@ -214,8 +224,10 @@ func (n *Node) network() (string, error) {
 	if pid == 0 {
 		return "", errors.New("the node is off")
 	}
-	return fmt.Sprintf("/proc/%d/ns/net", pid), nil
+	return networkOf(pid), nil
 }
+
+func networkOf(pid int) string { return fmt.Sprintf("/proc/%d/ns/net", pid) }
 
 // Linked says whether the node is on and its cable in.
 func (n *Node) Linked() bool { return n.PID() != 0 && n.cluster.wire.linked(n.Name) }

@@ -66,7 +66,10 @@ func (w *wire) build(link string, mac net.HardwareAddr, host int) error {
 	if err := w.handle.LinkSetUp(bridge); err != nil {
 		return fmt.Errorf("bring the bridge up: %w", err)
 	}
-	return w.connect(uplinkName, link, mac, host)
+	if err := w.connect(uplinkName, link, mac, host); err != nil {
+		return err
+	}
+	return w.carrier(uplinkName, true)
 }
 
 // macOf gives a machine the same MAC address each time it starts, as a real network card has: the others' ARP entries
@@ -76,7 +79,8 @@ func macOf(address netip.Addr) net.HardwareAddr {
 	return net.HardwareAddr{0x02, 0x53, b[0], b[1], b[2], b[3]}
 }
 
-// connect makes a port of the switch and its far end, with that MAC address, in another namespace. An old port of that
+// connect makes a port of the switch, with its cable out, and its far end, with that MAC address, in another namespace. An
+// old port of that
 // name belongs to a namespace that the kernel has not cleared away yet.
 func (w *wire) connect(port, far string, mac net.HardwareAddr, ns int) error {
 	bridge, err := w.handle.LinkByName(bridgeName)
@@ -95,7 +99,7 @@ func (w *wire) connect(port, far string, mac net.HardwareAddr, ns int) error {
 	if err := w.handle.LinkAdd(veth); err != nil {
 		return fmt.Errorf("make link %s: %w", far, err)
 	}
-	return w.carrier(port, true)
+	return nil
 }
 
 // carrier plugs a port's cable in or pulls it.

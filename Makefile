@@ -42,7 +42,7 @@ deps: ## install the Debian packages that demo and tests need, if they are missi
 
 tools: $(TOOLS)/kubectl $(TOOLS)/nats $(TOOLS)/crane ## build the outside programs that tests drive Skerry with
 
-test: deps build tools ## every test: unit, contract, simulation, end to end
+test: deps build hello tools ## every test: unit, contract, simulation, end to end
 	go test -timeout $(TESTTIME) ./...
 
 race: ## the pure packages and the simulation under the race detector
@@ -51,10 +51,10 @@ race: ## the pure packages and the simulation under the race detector
 sim: ## the cluster simulation only
 	go test -count=1 ./tests/sim/...
 
-e2e: deps build tools ## the end-to-end tests only
+e2e: deps build hello tools ## the end-to-end tests only
 	go test -count=1 -timeout $(TESTTIME) ./tests/e2e/...
 
-soak: deps build tools ## ten minutes of random kill -9 and power cuts
+soak: deps build hello tools ## ten minutes of random kill -9 and power cuts
 	go run ./tests/soak
 
 FUZZTIME ?= 20s

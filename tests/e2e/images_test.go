@@ -8,7 +8,7 @@ import (
 )
 
 // skopeo runs Debian's skopeo against the cluster's registry. flags are those of the command.
-func (s space) skopeo(r *registry, args ...string) (string, error) {
+func (s space) skopeo(args ...string) (string, error) {
 	s.Helper()
 	if _, err := os.Stat("/usr/bin/skopeo"); err != nil {
 		s.Fatal("no skopeo: `make deps` installs it")
@@ -85,7 +85,7 @@ func TestSkopeo(t *testing.T) {
 	certs, creds := s.skopeoCerts(r), "admin:"+r.token
 	must := func(args ...string) string {
 		t.Helper()
-		out, err := s.skopeo(r, args...)
+		out, err := s.skopeo(args...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,17 +105,17 @@ func TestSkopeo(t *testing.T) {
 		t.Errorf("the pod says %q", got)
 	}
 	must("delete", "--cert-dir", certs, "--creds", creds, target)
-	if out, err := s.skopeo(r, "inspect", "--cert-dir", certs, "--creds", creds, target); err == nil {
+	if out, err := s.skopeo("inspect", "--cert-dir", certs, "--creds", creds, target); err == nil {
 		t.Errorf("deleted, but there:\n%s", out)
 	}
 	s.ready("p") // what runs does not need its image's tag
 
-	if _, err := s.skopeo(r, "inspect", "--cert-dir", certs, "--creds", "admin:guess", "docker://"+r.host+"/testimage:1"); err == nil {
+	if _, err := s.skopeo("inspect", "--cert-dir", certs, "--creds", "admin:guess", "docker://"+r.host+"/testimage:1"); err == nil {
 		t.Error("a wrong password was let in")
 	} else {
 		s.wants(err.Error(), "nauthorized")
 	}
-	if _, err := s.skopeo(r, "copy", "--dest-cert-dir", certs, "--dest-no-creds", layout, "docker://"+r.host+"/anonymous:1"); err == nil {
+	if _, err := s.skopeo("copy", "--dest-cert-dir", certs, "--dest-no-creds", layout, "docker://"+r.host+"/anonymous:1"); err == nil {
 		t.Error("pushed without a password")
 	}
 }

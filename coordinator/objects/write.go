@@ -51,13 +51,15 @@ func same(item *view.Item, obj runtime.Object) bool {
 	m := metaOf(obj)
 	version := m.GetResourceVersion()
 	m.SetResourceVersion(item.Meta.GetResourceVersion())
-	next, err := resource.Encode(obj)
-	m.SetResourceVersion(version)
-	if err != nil {
-		return false
+	defer m.SetResourceVersion(version)
+	if proto, ok := obj.(interface{ Marshal() ([]byte, error) }); ok {
+		next, err := proto.Marshal()
+		now, nowErr := item.Protobuf()
+		return err == nil && nowErr == nil && bytes.Equal(now, next)
 	}
-	now, err := resource.Encode(item.Object)
-	return err == nil && bytes.Equal(now, next)
+	next, err := resource.Encode(obj)
+	now, nowErr := resource.Encode(item.Object)
+	return err == nil && nowErr == nil && bytes.Equal(now, next)
 }
 
 // stored finishes a write: the view has seen it, and obj says at which revision it is.

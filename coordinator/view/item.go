@@ -22,6 +22,7 @@ type Item struct {
 
 	body  []byte // what Protobuf gives, when the store had it; nil otherwise
 	json  atomic.Pointer[[]byte]
+	asked atomic.Bool          // JSON was, since the last Tidy
 	alias atomic.Pointer[Item] // the same object under the one other kind that shows it
 }
 
@@ -35,9 +36,12 @@ func NewItem(res *resource.Resource, obj runtime.Object, revision uint64) (*Item
 	return &Item{Resource: res, Object: obj, Meta: m, Revision: revision}, nil
 }
 
-// JSON is the object as JSON, without a trailing newline, encoded at most once (or a few times when first asked for
-// concurrently). The bytes are shared.
+// JSON is the object as JSON, without a trailing newline, encoded once as long as it is asked for (or a few times when
+// first asked for concurrently). The bytes are shared.
 func (i *Item) JSON() ([]byte, error) {
+	if !i.asked.Load() {
+		i.asked.Store(true)
+	}
 	if p := i.json.Load(); p != nil {
 		return *p, nil
 	}
@@ -64,6 +68,17 @@ func (i *Item) Protobuf() ([]byte, error) {
 		return nil, fmt.Errorf("encode %s %s as protobuf: %w", i.Resource.GVK.Kind, i.Meta.GetName(), err)
 	}
 	return b, nil
+}
+
+// forgetUnasked drops JSON that nobody asked for since the last call.
+func (i *Item) forgetUnasked() {
+	if i == nil {
+		return
+	}
+	if !i.asked.Swap(false) {
+		i.json.Store(nil)
+	}
+	i.alias.Load().forgetUnasked()
 }
 
 func (i *Item) key() key { return key{i.Meta.GetNamespace(), i.Meta.GetName()} }

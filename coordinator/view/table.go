@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 	"sync/atomic"
+	"time"
 
 	"skerry.dev/skerry/coordinator/resource"
 )
@@ -88,6 +89,7 @@ func (t *table) own() {
 
 // publish records an event and wakes the watchers.
 func (t *table) publish(e Event) {
+	e.at = time.Now()
 	t.ring.add(e)
 	for w := range t.watchers {
 		w.wake()

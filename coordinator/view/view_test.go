@@ -420,3 +420,75 @@ func follow(w *view.Watch, last uint64) error {
 	}
 	return nil
 }
+
+// Old history goes, watches that run go on, and JSON stays as long as it is asked for.
+func TestTidy(t *testing.T) {
+	for _, limit := range []int{2, 100} {
+		v, f := start(t, view.History(limit))
+		f.complete(1)
+		f.change(put(t, 2, "a", "x", "1"), put(t, 3, "a", "x", "2"), put(t, 4, "a", "x", "3"))
+		w, err := v.Watch(configMaps(t), "", 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.Tidy(time.Now())
+		if _, err := v.Watch(configMaps(t), "", 3); err != nil {
+			t.Errorf("history of %d: a change just made is not kept: %v", limit, err)
+		}
+		v.Tidy(time.Now().Add(time.Hour))
+		if _, err := v.Watch(configMaps(t), "", 3); !errors.Is(err, view.ErrExpired) {
+			t.Errorf("history of %d: a change of an hour ago is kept: %v", limit, err)
+		}
+		f.change(put(t, 5, "a", "x", "4"), put(t, 6, "a", "x", "5"))
+		want(t, "a watch that runs", take(t, w), "MODIFIED a/x=4@5 <- a/x=3@4; MODIFIED a/x=5@6 <- a/x=4@5")
+		late, err := v.Watch(configMaps(t), "", 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, "a watch that resumes", take(t, late), "MODIFIED a/x=5@6 <- a/x=4@5")
+	}
+}
+
+func TestTidyForgetsJSON(t *testing.T) {
+	v, f := start(t)
+	f.complete(1, put(t, 1, "a", "x", "1"))
+	encoded := func() *byte {
+		item, _ := v.Get(configMaps(t), "a", "x")
+		data, err := item.JSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &data[0]
+	}
+	first := encoded()
+	v.Tidy(time.Now())
+	if encoded() != first {
+		t.Error("JSON that is asked for was made again")
+	}
+	v.Tidy(time.Now())
+	v.Tidy(time.Now())
+	if encoded() == first {
+		t.Error("JSON that nobody asked for was kept")
+	}
+}
+
+// A store that was set back has revisions that the view has seen with another meaning: they neither hide nor show changes.
+func TestHistoryOfAnotherLife(t *testing.T) {
+	v, f := start(t, view.History(3))
+	f.complete(100, put(t, 100, "a", "x", "1"))
+	f.change(put(t, 101, "a", "x", "2"), put(t, 102, "a", "x", "3"))
+	f.complete(5, put(t, 5, "a", "x", "9"))
+	for revision := uint64(6); revision < 12; revision++ {
+		f.change(put(t, revision, "a", "x", "n"))
+		if _, err := v.Watch(configMaps(t), "", revision); err != nil {
+			t.Errorf("at revision %d: %v", revision, err)
+		}
+		late, err := v.Watch(configMaps(t), "", revision-1)
+		if err != nil {
+			t.Fatalf("from revision %d: %v", revision-1, err)
+		}
+		if got := take(t, late); !strings.HasPrefix(got, fmt.Sprintf("MODIFIED a/x=n@%d <-", revision)) || strings.Contains(got, ";") {
+			t.Errorf("from revision %d: %s", revision-1, got)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/watch"
 
@@ -14,6 +15,8 @@ type Event struct {
 	Type     watch.EventType // Added, Modified or Deleted
 	Item     *Item           // for Deleted the last state, with the revision of the deletion
 	Previous *Item           // the state before; nil for Added
+
+	at time.Time // when it came
 }
 
 // Watch reads the changes of one kind, one after another. Its methods are for one goroutine, but Stop.
@@ -91,7 +94,7 @@ func (w *Watch) choose(events []Event) []Event {
 	kept := events[:0]
 	for _, e := range events {
 		if w.namespace == "" || e.Item.Meta.GetNamespace() == w.namespace {
-			kept = append(kept, Event{e.Type, e.Item.As(w.res), e.Previous.As(w.res)})
+			kept = append(kept, Event{Type: e.Type, Item: e.Item.As(w.res), Previous: e.Previous.As(w.res)})
 		}
 	}
 	return kept
@@ -114,6 +117,8 @@ type ring struct {
 	limit  int
 	events []Event // of positions end-len(events) .. end-1, rotated: position p is at p % limit once it is full
 	end    uint64
+	gone   uint64 // positions before it are dropped, though there is room for them
+	born   uint64 // positions before it are of another life of the store, whose revisions mean nothing
 	base   uint64 // a watch can resume from this revision or a later one
 }
 
@@ -121,17 +126,35 @@ func (r *ring) add(e Event) {
 	if len(r.events) < r.limit {
 		r.events = append(r.events, e)
 	} else {
-		at := &r.events[r.end%uint64(r.limit)]
-		r.base = at.Item.Revision
-		*at = e
+		r.drop(r.end - uint64(r.limit))
+		*r.at(r.end) = e
 	}
 	r.end++
 }
 
 // forget makes the past unreachable by revision: nothing before revision can be resumed. Running watchers go on.
-func (r *ring) forget(revision uint64) { r.base = revision }
+func (r *ring) forget(revision uint64) { r.base, r.born = revision, r.end }
 
-func (r *ring) start() uint64 { return r.end - uint64(len(r.events)) }
+// trim drops the events from before a time.
+func (r *ring) trim(before time.Time) {
+	for p := r.start(); p < r.end && r.at(p).at.Before(before); p++ {
+		r.drop(p)
+	}
+}
+
+// drop drops the event at the first position, unless it was dropped before.
+func (r *ring) drop(first uint64) {
+	if first < r.gone {
+		return
+	}
+	if first >= r.born {
+		r.base = r.at(first).Item.Revision
+	}
+	r.gone = first + 1
+	*r.at(first) = Event{}
+}
+
+func (r *ring) start() uint64 { return max(r.gone, r.end-uint64(len(r.events))) }
 
 func (r *ring) at(position uint64) *Event { return &r.events[position%uint64(r.limit)] }
 
@@ -141,7 +164,7 @@ func (r *ring) after(revision uint64) (uint64, bool) {
 		return 0, false
 	}
 	position := r.end
-	for position > r.start() && r.at(position-1).Item.Revision > revision {
+	for position > max(r.start(), r.born) && r.at(position-1).Item.Revision > revision {
 		position--
 	}
 	return position, true

@@ -29,6 +29,8 @@ import (
 var (
 	seedFlag  = flag.Uint64("sim.seed", 1, "of the random choices")
 	nodesFlag = flag.Int("sim.nodes", 50, "how many nodes the large scenarios have")
+	stepsFlag = flag.Int("sim.steps", 150, "how many troubles the storm makes")
+	monthFlag = flag.Bool("sim.month", false, "cut a node off for a month, which takes two minutes")
 	logFlag   = flag.Bool("sim.log", false, "print what coordinators and agents log")
 )
 

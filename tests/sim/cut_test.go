@@ -9,15 +9,19 @@ import (
 	"skerry.dev/skerry/coordinator"
 )
 
-// TestCutLinks cuts some nodes off for a minute, a day and a month. They go on as they were all the while. What could not
+// TestCutLinks cuts some nodes off for a minute, a day and a week or, with -sim.month, a month. They go on as they were all the while. What could not
 // wait is replaced elsewhere; when the link is back the surplus goes, and whatever stayed is not touched.
 func TestCutLinks(t *testing.T) {
+	long := 8 * 24 * time.Hour // longer than anything is kept
+	if *monthFlag {
+		long = 30 * 24 * time.Hour
+	}
 	for _, c := range []struct {
 		away      time.Duration
 		nodes     int
-		heartbeat time.Duration // slower for a month, which is half a million times five seconds
+		heartbeat time.Duration // slow for the long ones
 	}{
-		{time.Minute, 10, heartbeat}, {24 * time.Hour, 8, time.Minute}, {3 * 24 * time.Hour, 2, time.Hour},
+		{time.Minute, 10, heartbeat}, {24 * time.Hour, 4, time.Minute}, {long, 2, time.Hour},
 	} {
 		t.Run(fmt.Sprint(c.away), func(t *testing.T) {
 			simulateWith(t, func(config *coordinator.Config) { config.Nodes.Heartbeat = c.heartbeat }, func(_ *testing.T, s *cluster) {

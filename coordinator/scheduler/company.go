@@ -118,7 +118,7 @@ func (s *society) addSpread(o *company, c *class, m member) {
 func (s *society) eligible(c *class, all *rules, r spreadRule) []bool {
 	out := make([]bool, len(s.nodes))
 	for i, n := range s.nodes {
-		out[i] = labelled(all, r.hard, i) && (!r.affinity || c.needs.attracted(n)) && (!r.taints || c.needs.untolerated(n) == nil)
+		out[i] = labelled(all, r.hard, i) && (!r.affinity || c.needs.attracted(n)) && (!r.taints || !c.needs.repelled(n))
 	}
 	return out
 }

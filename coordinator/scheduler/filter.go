@@ -43,7 +43,7 @@ func needsOf(pod *corev1.Pod) needs {
 
 // refuse returns why the node is out of question whatever runs on it, empty when it is not.
 func (n *needs) refuse(node *node) string {
-	if (node.Spec.Unschedulable || node.DeletionTimestamp != nil) && !tolerates(n.tolerations, &corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}) {
+	if n.cordoned(node) {
 		return reasonUnschedulable
 	}
 	if taint := n.untolerated(node); taint != nil {
@@ -57,6 +57,15 @@ func (n *needs) refuse(node *node) string {
 	}
 	return ""
 }
+
+// cordoned reports whether the node takes no new pods, and the pod does not ignore that.
+func (n *needs) cordoned(node *node) bool {
+	return (node.Spec.Unschedulable || node.DeletionTimestamp != nil) &&
+		!tolerates(n.tolerations, &corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule})
+}
+
+// repelled reports whether a taint keeps the pod away from the node, or its cordon, which upstream makes a taint.
+func (n *needs) repelled(node *node) bool { return n.untolerated(node) != nil || n.cordoned(node) }
 
 // untolerated is the first taint of the node that keeps the pod away; nil when none does.
 func (n *needs) untolerated(node *node) *corev1.Taint {

@@ -19,11 +19,14 @@ import (
 func Finish(s *controller.Snapshot, changes []controller.Change, now time.Time) []controller.Change {
 	in := Input{Nodes: s.Nodes, Namespaces: s.Namespaces, Leaving: map[*corev1.Pod]bool{}, Now: now}
 	waiting := stored(s, changes, &in)
-	created := fresh(changes, &in)
+	created := fresh(s, changes, &in)
 	if len(in.Pending) == 0 {
 		return changes
 	}
 	out := append([]controller.Change(nil), changes...)
+	for pod, i := range created {
+		out[i].Object = pod
+	}
 	for _, d := range Place(in) {
 		if i, isNew := created[d.Pod]; isNew {
 			out[i] = createBound(out[i], d, now)
@@ -64,14 +67,16 @@ func stored(s *controller.Snapshot, changes []controller.Change, in *Input) map[
 	return waiting
 }
 
-// fresh finds the pods that changes creates, with their place in it; those that have a node already use it.
-func fresh(changes []controller.Change, in *Input) map[*corev1.Pod]int {
+// fresh finds the pods that changes creates, with their place in it and the priority that they will get; those that have
+// a node already use it.
+func fresh(s *controller.Snapshot, changes []controller.Change, in *Input) map[*corev1.Pod]int {
 	created := map[*corev1.Pod]int{}
 	for i, c := range changes {
 		pod, ok := c.Object.(*corev1.Pod)
 		if !ok || c.Verb != controller.Create {
 			continue
 		}
+		pod = withPriority(s, pod)
 		if pod.Spec.NodeName != "" {
 			in.Bound = append(in.Bound, pod)
 		} else if Waits(pod) {

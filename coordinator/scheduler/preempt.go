@@ -23,6 +23,12 @@ type promise struct {
 	booked bool
 }
 
+// placement is a pod that was given a node in this call.
+type placement struct {
+	pod    *corev1.Pod
+	number int
+}
+
 // resident is a bound pod as a victim.
 type resident struct {
 	pod      *corev1.Pod
@@ -201,19 +207,26 @@ func (p *placer) lower(number int, than int32) []*resident {
 	return all[from:]
 }
 
-// housePods lists the bound pods by node. Those that are not stored yet can be nobody's victims.
+// housePods lists the bound pods by node. Those that are not stored yet can be nobody's victims, until all is decided and
+// only the words for it are looked for.
 func (p *placer) housePods() {
 	p.residents = make([][]*resident, len(p.nodes))
-	for _, pod := range p.bound {
-		if pod.UID == "" {
-			continue
-		}
+	house := func(pod *corev1.Pod, number int) {
 		started := pod.CreationTimestamp.Time
 		if pod.Status.StartTime != nil {
 			started = pod.Status.StartTime.Time
 		}
-		number := p.byName[pod.Spec.NodeName]
 		p.residents[number] = append(p.residents[number], &resident{pod, requestOf(pod), priority(pod), started})
+	}
+	for _, pod := range p.bound {
+		if pod.UID != "" || p.decided {
+			house(pod, p.byName[pod.Spec.NodeName])
+		}
+	}
+	if p.decided {
+		for _, one := range p.placed {
+			house(one.pod, one.number)
+		}
 	}
 	for _, residents := range p.residents {
 		slices.SortFunc(residents, func(a, b *resident) int {

@@ -57,6 +57,7 @@ func Place(in Input) []Decision {
 		decisions = append(decisions, p.decide(pod))
 	}
 	p.again(decisions)
+	p.conclude()
 	for i := range decisions {
 		// Said last, so that it tells of the fleet as it is when all are placed: what did not fit then, does not fit now.
 		if d := &decisions[i]; d.Node == "" {
@@ -64,6 +65,14 @@ func Place(in Input) []Decision {
 		}
 	}
 	return decisions
+}
+
+// conclude makes the pods that were placed count like bound ones, as the next call will see them.
+func (p *placer) conclude() {
+	p.decided, p.residents = true, nil
+	for _, one := range p.placed {
+		p.lowest = min(p.lowest, priority(one.pod))
+	}
 }
 
 // again asks for the pods that have no node until nothing helps them any more: a pod may wait for a neighbour that was
@@ -132,9 +141,11 @@ type placer struct {
 	lowest    int32                // priority of bound pods
 	residents [][]*resident        // by node number; nil until somebody looks for victims
 	promises  []promise            // in the queue's order
-	kept      int                  // how many of them were looked at
-	released  int                  // how often a node was promised and not needed
-	helped    bool                 // something happened that may help a pod that found no node before
+	placed    []placement
+	decided   bool // all pods have their decision
+	kept      int  // how many of them were looked at
+	released  int  // how often a node was promised and not needed
+	helped    bool // something happened that may help a pod that found no node before
 }
 
 func newPlacer(in Input) *placer {
@@ -200,5 +211,6 @@ func (p *placer) take(pod *corev1.Pod, c *class, number int) {
 	p.nodes[number].take(pod, c.request)
 	p.society.join(pod, number, 1)
 	p.touched = append(p.touched, number)
+	p.placed = append(p.placed, placement{pod, number})
 	p.helped = p.helped || p.society != nil
 }

@@ -3,12 +3,15 @@ package scheduler_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"skerry.dev/skerry/coordinator/controller/controllertest"
 	"skerry.dev/skerry/coordinator/scheduler"
@@ -19,9 +22,11 @@ func TestScripts(t *testing.T) {
 	controllertest.Scripts(t, "testdata/*.txt", func(*testing.T) map[string]controllertest.Command {
 		w := &script{}
 		return map[string]controllertest.Command{
-			"node":  func(args []string) ([]string, error) { return nil, w.node(args) },
-			"pod":   func(args []string) ([]string, error) { return nil, w.pod(args) },
-			"place": func([]string) ([]string, error) { return w.place(), nil },
+			"node":      func(args []string) ([]string, error) { return nil, w.node(args) },
+			"namespace": func(args []string) ([]string, error) { return nil, w.namespace(args) },
+			"pod":       func(args []string) ([]string, error) { return nil, w.pod(args) },
+			"place":     func([]string) ([]string, error) { return w.place(), nil },
+			"gone":      func([]string) ([]string, error) { return w.gone(), nil },
 		}
 	})
 }
@@ -67,7 +72,9 @@ func setResource(list corev1.ResourceList, k, v string) error {
 }
 
 // pod name [x<count>] owner=o on=node cpu=1 memory=1Gi select:k=v tolerate=k:Effect port=8080 priority=5 image=i
-// preempt=Never affinity=<json of NodeAffinity without spaces>, or any resource.
+// preempt=Never affinity=<json of NodeAffinity without spaces> near=<json of PodAffinity> apart=<json of PodAntiAffinity>
+// spread=<json of a TopologySpreadConstraint> ns=namespace label:k=v leaving=true nominated=node age=<duration>, or any
+// resource.
 func (s *script) pod(args []string) error {
 	count := 1
 	if len(args) > 1 && strings.HasPrefix(args[1], "x") {
@@ -96,6 +103,27 @@ func (s *script) onePod(name string, settings []string) error {
 	for _, setting := range settings {
 		k, v, _ := strings.Cut(setting, "=")
 		switch {
+		case strings.HasPrefix(k, "label:"):
+			if p.Labels == nil {
+				p.Labels = map[string]string{}
+			}
+			p.Labels[strings.TrimPrefix(k, "label:")] = v
+		case k == "near" || k == "apart" || k == "spread":
+			if err := readRule(p, k, v); err != nil {
+				return err
+			}
+		case k == "ns":
+			p.Namespace = v
+		case k == "nominated":
+			p.Status.NominatedNodeName = v
+		case k == "leaving":
+			p.DeletionTimestamp = controllertest.Time(now)
+		case k == "age":
+			age, err := time.ParseDuration(v)
+			if err != nil {
+				return err
+			}
+			p.Status.StartTime = controllertest.Time(now.Add(-age))
 		case strings.HasPrefix(k, "select:"):
 			if p.Spec.NodeSelector == nil {
 				p.Spec.NodeSelector = map[string]string{}
@@ -118,7 +146,7 @@ func (s *script) onePod(name string, settings []string) error {
 			if err := json.Unmarshal([]byte(v), a); err != nil {
 				return err
 			}
-			p.Spec.Affinity = &corev1.Affinity{NodeAffinity: a}
+			affinityOf(p).NodeAffinity = a
 		case k == "port" || k == "priority":
 			n, err := strconv.ParseInt(v, 10, 32)
 			if err != nil {
@@ -144,19 +172,68 @@ func (s *script) onePod(name string, settings []string) error {
 	return nil
 }
 
+func affinityOf(p *corev1.Pod) *corev1.Affinity {
+	if p.Spec.Affinity == nil {
+		p.Spec.Affinity = &corev1.Affinity{}
+	}
+	return p.Spec.Affinity
+}
+
+func readRule(p *corev1.Pod, kind, text string) error {
+	switch kind {
+	case "near":
+		affinityOf(p).PodAffinity = &corev1.PodAffinity{}
+		return json.Unmarshal([]byte(text), affinityOf(p).PodAffinity)
+	case "apart":
+		affinityOf(p).PodAntiAffinity = &corev1.PodAntiAffinity{}
+		return json.Unmarshal([]byte(text), affinityOf(p).PodAntiAffinity)
+	}
+	var c corev1.TopologySpreadConstraint
+	err := json.Unmarshal([]byte(text), &c)
+	p.Spec.TopologySpreadConstraints = append(p.Spec.TopologySpreadConstraints, c)
+	return err
+}
+
+// namespace name label:k=v
+func (s *script) namespace(args []string) error {
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: args[0], Labels: map[string]string{}}}
+	for _, arg := range args[1:] {
+		k, v, _ := strings.Cut(strings.TrimPrefix(arg, "label:"), "=")
+		ns.Labels[k] = v
+	}
+	s.in.Namespaces = append(s.in.Namespaces, ns)
+	return nil
+}
+
 // place prints the decisions and makes them so.
 func (s *script) place() []string {
 	var lines []string
-	for _, d := range scheduler.Place(s.in) {
-		if d.Node == "" {
-			lines = append(lines, d.Pod.Name+": "+d.Message)
-			continue
-		}
-		lines = append(lines, d.Pod.Name+" on "+d.Why())
-		p := d.Pod.DeepCopy()
-		p.Spec.NodeName = d.Node
-		s.in.Bound = append(s.in.Bound, p)
-	}
+	decisions := scheduler.Place(s.in)
 	s.in.Pending = nil
+	for _, d := range decisions {
+		switch {
+		case d.Nominated != "":
+			lines = append(lines, d.Pod.Name+" waits for "+d.Nominated+": "+d.Message)
+			for _, v := range d.Victims {
+				lines = append(lines, "  preempts "+v.Name)
+				v.DeletionTimestamp = controllertest.Time(now)
+			}
+			d.Pod.Status.NominatedNodeName = d.Nominated
+			s.in.Pending = append(s.in.Pending, d.Pod)
+		case d.Node == "":
+			lines = append(lines, d.Pod.Name+": "+d.Message)
+		default:
+			lines = append(lines, d.Pod.Name+" on "+d.Why())
+			p := d.Pod.DeepCopy()
+			p.Spec.NodeName = d.Node
+			s.in.Bound = append(s.in.Bound, p)
+		}
+	}
 	return lines
+}
+
+// gone removes the pods that are being deleted.
+func (s *script) gone() []string {
+	s.in.Bound = slices.DeleteFunc(s.in.Bound, func(p *corev1.Pod) bool { return p.DeletionTimestamp != nil })
+	return nil
 }

@@ -5,68 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"skerry.dev/skerry/tests/cluster"
 )
-
-const (
-	image    = "registry.skerry/hello:1"
-	replicas = 6
-)
-
-// workload is two Deployments that are scaled while the storm blows.
-const workload = `
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: %[1]s}
-spec:
-  replicas: %[2]d
-  selector: {matchLabels: {app: %[1]s}}
-  template:
-    metadata: {labels: {app: %[1]s, soak: "yes"}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      tolerations:
-      - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: %[3]d}
-      - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: %[3]d}
-      containers:
-      - name: hello
-        image: ` + image + `
-        env:
-        - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
-        - {name: POD_UID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}
-        - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
-        - {name: SOAK, value: "%[4]s"}
-        resources: {requests: {cpu: 20m, memory: 16Mi}}
-        readinessProbe: {httpGet: {path: /readyz, port: 8080}, periodSeconds: 1}
-`
-
-// post builds and pushes the image, and posts the workload: one Deployment that moves at once, one that stays through a
-// silence.
-func (s *storm) post(ctx context.Context) error {
-	store := filepath.Join(s.dir, "images")
-	for _, args := range [][]string{
-		{"image", "build", s.cluster.Bin("hello-1"), "-t", image, "--store", store}, {"image", "push", image, "--store", store},
-	} {
-		if _, err := s.cluster.Skerry(ctx, args...); err != nil {
-			return err
-		}
-	}
-	for name, toleration := range map[string]int{"quick": 2, "patient": 600} {
-		if _, err := s.cluster.Kubectl(ctx, fmt.Sprintf(workload, name, replicas, toleration, s.dir), "apply", "-f", "-"); err != nil {
-			return err
-		}
-	}
-	_, err := s.cluster.Kubectl(ctx, "", "rollout", "status", "deployment/quick", "--timeout=60s")
-	return err
-}
 
 // on returns those of our containers' processes that are on a node.
 func (s *storm) on(node string, ours []int) []int {
@@ -77,7 +25,7 @@ func (s *storm) on(node string, ours []int) []int {
 	return slices.DeleteFunc(there, func(pid int) bool { return !slices.Contains(ours, pid) })
 }
 
-// calm waits until everything posted is there.
+// calm waits until everything posted is there: all nodes ready, and of each Deployment exactly the wanted pods, ready.
 func (s *storm) calm(ctx context.Context) error {
 	return cluster.Poll(ctx, settleTime, "posted state reached", func() (bool, error) {
 		var nodes corev1.NodeList
@@ -91,19 +39,37 @@ func (s *storm) calm(ctx context.Context) error {
 				}
 			}
 		}
+		var deployments appsv1.DeploymentList
+		if err := s.cluster.Get(ctx, &deployments, "deployments", "-l", "soak=yes"); err != nil {
+			return false, err
+		}
 		var pods corev1.PodList
 		if err := s.cluster.Get(ctx, &pods, "pods", "-l", "soak=yes"); err != nil {
 			return false, err
 		}
-		if len(pods.Items) == 2*replicas && allReady(pods.Items) {
-			return true, nil
-		}
-		return false, fmt.Errorf("%d pods: %s", len(pods.Items), summary(pods.Items))
+		err := reached(deployments.Items, pods.Items)
+		return err == nil, err
 	})
 }
 
-func allReady(pods []corev1.Pod) bool {
-	return !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return !ready(p) })
+func reached(deployments []appsv1.Deployment, pods []corev1.Pod) error {
+	have := map[string]int{}
+	for _, p := range pods {
+		if !ready(p) {
+			return fmt.Errorf("%d pods: %s", len(pods), summary(pods))
+		}
+		have[p.Labels["app"]]++
+	}
+	for _, d := range deployments {
+		if want := int(*d.Spec.Replicas); have[d.Name] != want || int(d.Status.ReadyReplicas) != want {
+			return fmt.Errorf("deployment %s wants %d pods, says that %d are ready, and has %d", d.Name, want, d.Status.ReadyReplicas, have[d.Name])
+		}
+		delete(have, d.Name)
+	}
+	if len(have) > 0 {
+		return fmt.Errorf("pods of Deployments that do not exist: %v", have)
+	}
+	return nil
 }
 
 func ready(p corev1.Pod) bool {
@@ -124,7 +90,7 @@ func summary(pods []corev1.Pod) string {
 
 // check looks at everything that must hold after the storm.
 func (s *storm) check(ctx context.Context, w *writer) error {
-	return errors.Join(w.verify(ctx), s.orphans(ctx), s.twins(ctx))
+	return errors.Join(w.verify(ctx), s.orphans(ctx), s.twins(ctx), s.restarts(ctx))
 }
 
 // orphans are container processes of pods that the API does not have.
@@ -168,6 +134,25 @@ func (s *storm) twins(ctx context.Context) error {
 	for uid := range uids {
 		if counts[uid] != 1 {
 			errs = append(errs, fmt.Errorf("pod %s has %d processes", uid, counts[uid]))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// restarts are pods whose containers were restarted more often than something ended them.
+func (s *storm) restarts(ctx context.Context) error {
+	var pods corev1.PodList
+	if err := s.cluster.Get(ctx, &pods, "pods", "-l", "soak=yes"); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, p := range pods.Items {
+		for _, c := range p.Status.ContainerStatuses {
+			if most := s.killed[string(p.UID)] + s.stopped[p.Spec.NodeName]; int(c.RestartCount) > most {
+				errs = append(errs, fmt.Errorf("pod %s on %s was restarted %d times, ended %d times", p.Name, p.Spec.NodeName, c.RestartCount, most))
+			}
 		}
 	}
 	return errors.Join(errs...)

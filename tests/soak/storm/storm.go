@@ -35,9 +35,11 @@ type storm struct {
 	dir     string
 	began   time.Time
 
-	mu     sync.Mutex
-	counts map[string]int
-	off    map[string]bool // nodes that are being handled: at most one trouble of each at a time
+	mu      sync.Mutex
+	counts  map[string]int
+	killed  map[string]int  // kills of containers, by pod UID
+	stopped map[string]int  // power cuts, by node
+	off     map[string]bool // nodes that are being handled: at most one trouble of each at a time
 }
 
 // settleTime is how long the cluster may take to come to rest once nobody kills any more. A container that was killed many
@@ -53,7 +55,7 @@ func (o Options) killTime() time.Duration { return max(o.Duration-settleTime, o.
 // Run starts a cluster of its own, breaks it, and returns what does not hold. The data folder is kept when something does
 // not.
 func Run(ctx context.Context, o Options) (err error) {
-	s := &storm{Options: o, counts: map[string]int{}, off: map[string]bool{}, began: time.Now()}
+	s := &storm{Options: o, counts: map[string]int{}, killed: map[string]int{}, stopped: map[string]int{}, off: map[string]bool{}, began: time.Now()}
 	s.say("seed %d: up to %d kills in %s on %d nodes", o.Seed, o.Kills, o.killTime(), o.Nodes)
 	if s.dir, err = os.MkdirTemp("", "skerry-soak-"); err != nil {
 		return err
@@ -106,6 +108,7 @@ func (s *storm) while(ctx context.Context, w *writer) error {
 	defer stop()
 	g, gctx := errgroup.WithContext(blowing)
 	g.Go(func() error { return w.run(gctx) })
+	g.Go(func() error { return w.deploy(gctx, s.dir) })
 	g.Go(func() error { return s.progress(gctx, w) })
 	g.Go(func() error { defer stop(); return s.kill(gctx) })
 	err := g.Wait()
@@ -181,7 +184,7 @@ func (s *storm) trouble(ctx context.Context, kind, node string, away time.Durati
 	n, _ := state.Node(node)
 	switch kind {
 	case "container":
-		s.hit(kind, s.anyContainer(n))
+		s.hitContainer(s.anyContainer(n))
 	case "agent":
 		s.hit(kind, n.AgentPID)
 	case "coordinator":
@@ -200,6 +203,16 @@ func (s *storm) hit(kind string, pid int) {
 		kind = "missed"
 	}
 	s.count(kind)
+}
+
+// hitContainer kills a container's process and remembers whose it was.
+func (s *storm) hitContainer(pid int) {
+	if uid, err := podOf(pid); err == nil {
+		s.mu.Lock()
+		s.killed[uid]++
+		s.mu.Unlock()
+	}
+	s.hit("container", pid)
 }
 
 // hits is how many kills hit.
@@ -236,6 +249,11 @@ func (s *storm) spell(ctx context.Context, node, take, give string, away time.Du
 		delete(s.off, node)
 		s.mu.Unlock()
 	}()
+	if take == up.VerbStop {
+		s.mu.Lock()
+		s.stopped[node]++
+		s.mu.Unlock()
+	}
 	calm := context.WithoutCancel(ctx)
 	if err := s.cluster.Node(calm, node, take); err != nil {
 		return fmt.Errorf("%s %s: %w", take, node, err)

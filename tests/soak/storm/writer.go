@@ -47,6 +47,9 @@ func (c *client) do(ctx context.Context, method, path string, body, out any) err
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
 	req.Header.Set("Content-Type", "application/json")
+	if method == http.MethodPatch {
+		req.Header.Set("Content-Type", "application/merge-patch+json")
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return err
@@ -67,17 +70,21 @@ func (c *client) do(ctx context.Context, method, path string, body, out any) err
 	return nil
 }
 
-// record is what is known of one ConfigMap. A value that was acknowledged must be there, unless a later attempt, whose
+// absent stands for the value of an object that was deleted, or never made.
+const absent = -1
+
+// record is what is known of one ConfigMap or Deployment. A value that was acknowledged must be there, unless a later attempt, whose
 // answer was lost, has overwritten it.
 type record struct {
-	acked     int   // newest acknowledged value; -1 for an acknowledged deletion or none
-	attempted []int // values tried after it without an answer; -1 for a deletion
+	acked     int   // newest acknowledged value, or absent
+	attempted []int // values tried after it without an answer
 }
 
-// writer writes counters to ConfigMaps and remembers what was acknowledged.
+// writer writes counters to ConfigMaps and replicas to Deployments, and remembers what was acknowledged.
 type writer struct {
 	client *client
-	random *rand.Rand
+	random *rand.Rand // for run
+	chance *rand.Rand // for deploy
 
 	mu      sync.Mutex
 	records map[string]*record
@@ -89,7 +96,12 @@ type writer struct {
 const maps = 40
 
 func newWriter(c *client, seed int64) *writer {
-	return &writer{client: c, random: rand.New(rand.NewSource(seed + 1)), records: map[string]*record{}} //nolint:gosec // repeatable, not secret
+	return &writer{
+		client: c, random: rand.New(rand.NewSource(seed + 1)), chance: rand.New(rand.NewSource(seed + 2)), //nolint:gosec // repeatable, not secret
+		records: map[string]*record{
+			deployments + "/quick": {acked: replicas}, deployments + "/patient": {acked: replicas},
+		},
+	}
 }
 
 func (w *writer) summary() string {
@@ -118,7 +130,7 @@ func (w *writer) run(ctx context.Context) error {
 
 func (w *writer) remove(ctx context.Context, name string, value int) int {
 	err := w.client.do(ctx, http.MethodDelete, configMaps+"/"+name, struct{}{}, nil)
-	w.note(name, -1, err)
+	w.note(configMaps+"/"+name, absent, err)
 	return value
 }
 
@@ -129,7 +141,7 @@ func (w *writer) write(ctx context.Context, name string, value int) {
 	if errors.Is(err, errRefused) {
 		err = w.client.do(ctx, http.MethodPost, configMaps, object, nil)
 	}
-	w.note(name, value, err)
+	w.note(configMaps+"/"+name, value, err)
 }
 
 func (w *writer) note(name string, value int, err error) {
@@ -137,7 +149,7 @@ func (w *writer) note(name string, value int, err error) {
 	defer w.mu.Unlock()
 	r := w.records[name]
 	if r == nil {
-		r = &record{acked: -1}
+		r = &record{acked: absent}
 		w.records[name] = r
 	}
 	switch {
@@ -154,32 +166,46 @@ func (w *writer) note(name string, value int, err error) {
 
 // verify compares what is there with what was promised.
 func (w *writer) verify(ctx context.Context) error {
-	var list struct {
-		Items []struct {
-			Metadata struct{ Name string }
-			Data     map[string]string
-		}
-	}
-	if err := w.client.do(ctx, http.MethodGet, configMaps, nil, &list); err != nil {
-		return err
-	}
 	have := map[string]int{}
-	for _, item := range list.Items {
-		if value, err := strconv.Atoi(item.Data["value"]); err == nil {
-			have[item.Metadata.Name] = value
+	for _, collection := range []string{configMaps, deployments} {
+		if err := w.read(ctx, collection, have); err != nil {
+			return err
 		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var errs []error
-	for name, r := range w.records {
-		value, there := have[name]
+	for path, r := range w.records {
+		value, there := have[path]
 		if !there {
-			value = -1
+			value = absent
 		}
 		if value != r.acked && !slices.Contains(r.attempted, value) {
-			errs = append(errs, fmt.Errorf("lost write: %s is %d, acknowledged %d, tried after it %v", name, value, r.acked, r.attempted))
+			errs = append(errs, fmt.Errorf("lost write: %s is %d, acknowledged %d, tried after it %v", path, value, r.acked, r.attempted))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// read takes the values of a collection's objects, by path.
+func (w *writer) read(ctx context.Context, collection string, have map[string]int) error {
+	var list struct {
+		Items []struct {
+			Metadata struct{ Name string }
+			Data     map[string]string
+			Spec     struct{ Replicas *int }
+		}
+	}
+	if err := w.client.do(ctx, http.MethodGet, collection, nil, &list); err != nil {
+		return err
+	}
+	for _, item := range list.Items {
+		path := collection + "/" + item.Metadata.Name
+		if item.Spec.Replicas != nil {
+			have[path] = *item.Spec.Replicas
+		} else if value, err := strconv.Atoi(item.Data["value"]); err == nil {
+			have[path] = value
+		}
+	}
+	return nil
 }

@@ -26,6 +26,7 @@ import (
 	"skerry.dev/skerry/coordinator/controller/deployment"
 	"skerry.dev/skerry/coordinator/controller/endpoints"
 	"skerry.dev/skerry/coordinator/controller/garbage"
+	"skerry.dev/skerry/coordinator/controller/job"
 	"skerry.dev/skerry/coordinator/controller/nodelifecycle"
 	"skerry.dev/skerry/coordinator/controller/performer"
 	"skerry.dev/skerry/coordinator/controller/rebalance"
@@ -237,6 +238,7 @@ func (c *Core) newShell() (*controller.Shell, error) {
 			deployment.Controller(),
 			rebalance.Controller(c.config.rebalanceOptions()),
 			replicaset.Controller(),
+			job.Controller(),
 			endpoints.Controller(),
 			garbage.Events(0),
 		}, garbage.Controller(garbage.Options{})...),

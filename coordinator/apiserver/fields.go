@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -91,6 +92,8 @@ func fieldsOf(obj runtime.Object) fields.Set {
 		return fields.Set{"spec.clusterIP": o.Spec.ClusterIP, "spec.type": string(o.Spec.Type)}
 	case *appsv1.ReplicaSet:
 		return fields.Set{"status.replicas": strconv.Itoa(int(o.Status.Replicas))}
+	case *batchv1.Job:
+		return fields.Set{"status.successful": strconv.Itoa(int(o.Status.Succeeded))}
 	}
 	return fields.Set{}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -38,6 +39,7 @@ type Snapshot struct {
 	EndpointSlices []*discoveryv1.EndpointSlice
 	Deployments    []*appsv1.Deployment
 	ReplicaSets    []*appsv1.ReplicaSet
+	Jobs           []*batchv1.Job
 	Moves          []*api.MovePlan
 
 	// Others holds the objects of every other served kind. A kind that is not a key is unknown: nothing is concluded
@@ -75,6 +77,7 @@ const (
 	EndpointSlices
 	Deployments
 	ReplicaSets
+	Jobs
 	Moves
 	Others
 	Everything Kinds = 1<<iota - 1
@@ -90,6 +93,7 @@ var (
 	EndpointSliceKind = schema.GroupKind{Group: discoveryv1.GroupName, Kind: "EndpointSlice"}
 	DeploymentKind    = schema.GroupKind{Group: appsv1.GroupName, Kind: "Deployment"}
 	ReplicaSetKind    = schema.GroupKind{Group: appsv1.GroupName, Kind: "ReplicaSet"}
+	JobKind           = schema.GroupKind{Group: batchv1.GroupName, Kind: "Job"}
 	MovePlanKind      = schema.GroupKind{Group: api.Group, Kind: "MovePlan"}
 )
 
@@ -99,7 +103,7 @@ func (s *Snapshot) All() iter.Seq2[schema.GroupKind, Object] {
 		_ = each(NamespaceKind, s.Namespaces, yield) && each(NodeKind, s.Nodes, yield) && each(PodKind, s.Pods, yield) &&
 			each(ServiceKind, s.Services, yield) && each(EndpointsKind, s.Endpoints, yield) &&
 			each(EndpointSliceKind, s.EndpointSlices, yield) && each(DeploymentKind, s.Deployments, yield) &&
-			each(ReplicaSetKind, s.ReplicaSets, yield) && each(MovePlanKind, s.Moves, yield) && s.others(yield)
+			each(ReplicaSetKind, s.ReplicaSets, yield) && each(JobKind, s.Jobs, yield) && each(MovePlanKind, s.Moves, yield) && s.others(yield)
 	}
 }
 
@@ -127,7 +131,8 @@ func each[T Object](kind schema.GroupKind, objects []T, yield func(schema.GroupK
 // Knows reports whether the snapshot lists every object of the kind.
 func (s *Snapshot) Knows(kind schema.GroupKind) bool {
 	switch kind {
-	case NamespaceKind, NodeKind, PodKind, ServiceKind, EndpointsKind, EndpointSliceKind, DeploymentKind, ReplicaSetKind, MovePlanKind:
+	case NamespaceKind, NodeKind, PodKind, ServiceKind, EndpointsKind, EndpointSliceKind, DeploymentKind, ReplicaSetKind,
+		JobKind, MovePlanKind:
 		return true
 	}
 	_, known := s.Others[kind]
@@ -143,7 +148,7 @@ func (s *Snapshot) Changed(old *Snapshot) Kinds {
 	return differ(Namespaces, s.Namespaces, old.Namespaces) | differ(Nodes, s.Nodes, old.Nodes) | differ(Pods, s.Pods, old.Pods) |
 		differ(Services, s.Services, old.Services) | differ(Endpoints, s.Endpoints, old.Endpoints) |
 		differ(EndpointSlices, s.EndpointSlices, old.EndpointSlices) | differ(Deployments, s.Deployments, old.Deployments) |
-		differ(ReplicaSets, s.ReplicaSets, old.ReplicaSets) | differ(Moves, s.Moves, old.Moves) | s.differOthers(old)
+		differ(ReplicaSets, s.ReplicaSets, old.ReplicaSets) | differ(Jobs, s.Jobs, old.Jobs) | differ(Moves, s.Moves, old.Moves) | s.differOthers(old)
 }
 
 func (s *Snapshot) differOthers(old *Snapshot) Kinds {

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -357,6 +358,31 @@ func TestGonePodsGoOnlyWhenTheyAreToGo(t *testing.T) {
 		now, ok := get[*corev1.Pod](w.view, "default", "p")
 		return ok && now.Status.Phase == corev1.PodRunning
 	})
+}
+
+// A pod that somebody's finalizer keeps must say how it ended, or whoever counts it waits for ever.
+func TestHeldPodsSayHowTheyEnded(t *testing.T) {
+	w := newWorld(t)
+	w.reports()
+	for name, phase := range map[string]corev1.PodPhase{"well": corev1.PodSucceeded, "badly": corev1.PodFailed, "unsaid": corev1.PodRunning} {
+		p := w.pod(name, "n1")
+		_, err := w.objects.Mutate(t.Context(), resourceOf[*corev1.Pod](), "default", name, func(o runtime.Object) bool {
+			o.(*corev1.Pod).Finalizers = []string{"example.com/count"}
+			return true
+		})
+		must(t, err)
+		_, _, err = w.objects.Delete(t.Context(), resourceOf[*corev1.Pod](), "default", name, metav1.DeleteOptions{})
+		must(t, err)
+		w.publish(messaging.UpSubject("n1", "pod", string(p.UID)), podReport(t, p, 1, phase, true))
+		want := phase
+		if phase == corev1.PodRunning {
+			want = corev1.PodFailed
+		}
+		w.until(name+" ended", func() bool {
+			now, ok := get[*corev1.Pod](w.view, "default", name)
+			return ok && now.Status.Phase == want && *now.DeletionGracePeriodSeconds == 0
+		})
+	}
 }
 
 // A coordinator that dies with reports in hand must not have them undo newer ones when they are handed out again.

@@ -256,6 +256,9 @@ func (r *Reports) pod(ctx context.Context, node string, report messaging.PodRepo
 		return err
 	}
 	if report.Gone && pod.DeletionTimestamp != nil {
+		if err := r.lastWords(ctx, pod, report); err != nil {
+			return err
+		}
 		return r.objects.FinishPod(ctx, report.Namespace, report.Name, pod.UID, false)
 	}
 	var status corev1.PodStatus
@@ -271,6 +274,39 @@ func (r *Reports) pod(ctx context.Context, node string, report messaging.PodRepo
 		return true
 	})
 	return err
+}
+
+// lastWords makes a pod that has stopped say how it ended if its finalizers keep it: whoever waits for it counts it. One
+// whose end is not known has failed.
+func (r *Reports) lastWords(ctx context.Context, pod *corev1.Pod, report messaging.PodReport) error {
+	if len(pod.Finalizers) == 0 {
+		return nil
+	}
+	var status corev1.PodStatus
+	if err := status.Unmarshal(report.Status); err != nil {
+		return drop("status of pod %s/%s unreadable: %v", report.Namespace, report.Name, err)
+	}
+	_, err := r.objects.MutateStatus(ctx, resource.ForObject(pod), report.Namespace, report.Name, func(obj runtime.Object) bool {
+		p, ok := obj.(*corev1.Pod)
+		if !ok || p.UID != pod.UID || ended(p.Status) {
+			return false
+		}
+		if status.Phase != "" {
+			p.Status = mergePodStatus(p.Status, status)
+		}
+		if !ended(p.Status) {
+			p.Status.Phase = corev1.PodFailed
+		}
+		return true
+	})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+func ended(s corev1.PodStatus) bool {
+	return s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed
 }
 
 // mergePodStatus takes the node's word for everything but the conditions that are others' to write: PodScheduled, and

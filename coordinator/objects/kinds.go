@@ -2,6 +2,7 @@ package objects
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -19,6 +20,7 @@ var (
 	services    = resource.ForObject((*corev1.Service)(nil))
 	deployments = resource.ForObject((*appsv1.Deployment)(nil))
 	replicaSets = resource.ForObject((*appsv1.ReplicaSet)(nil))
+	jobs        = resource.ForObject((*batchv1.Job)(nil))
 )
 
 // allStrategies binds strategies to kinds. A kind without an entry follows the default rules.
@@ -36,6 +38,7 @@ func (s *Store) allStrategies() map[*resource.Resource]*strategy {
 		services:               s.serviceStrategy(),
 		deployments:            deploymentStrategy(),
 		replicaSets:            replicaSetStrategy(),
+		jobs:                   jobStrategy(),
 		core("Endpoints"):      {createOnUpdate: true},
 		core("Event"):          {createOnUpdate: true},
 		core("Secret"):         {create: one(foldStringData), update: two(updateSecret)},

@@ -4,6 +4,7 @@ import (
 	"maps"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -57,6 +58,8 @@ func templateRules(obj, _ runtime.Object) field.ErrorList {
 	case *appsv1.Deployment:
 		return podRules(&w.Spec.Template.Spec, path)
 	case *appsv1.ReplicaSet:
+		return podRules(&w.Spec.Template.Spec, path)
+	case *batchv1.Job:
 		return podRules(&w.Spec.Template.Spec, path)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -19,7 +20,7 @@ import (
 )
 
 // served is the one table. Everything else in this package is derived from it.
-var served = index(core(), apps(), discovery(), coordination(), scheduling(), events(), fleet())
+var served = index(core(), apps(), batch(), discovery(), coordination(), scheduling(), events(), fleet())
 
 type table struct {
 	all     []*Resource
@@ -79,6 +80,16 @@ func apps() []*Resource {
 		}),
 		kind[appsv1.ReplicaSet, appsv1.ReplicaSetList](set, "replicasets", Resource{
 			ShortNames: []string{"rs"}, Categories: []string{"all"}, Namespaced: true, Subresources: []Subresource{scale(), status(set)},
+		}),
+	}
+}
+
+func batch() []*Resource {
+	v1 := batchv1.SchemeGroupVersion
+	job := v1.WithKind("Job")
+	return []*Resource{
+		kind[batchv1.Job, batchv1.JobList](job, "jobs", Resource{
+			Categories: []string{"all"}, Namespaced: true, Subresources: []Subresource{status(job)},
 		}),
 	}
 }

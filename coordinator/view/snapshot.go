@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -42,6 +43,7 @@ func (s *snapshots) take(v *View) *controller.Snapshot {
 		EndpointSlices: sliceOf[*discoveryv1.EndpointSlice](s, v),
 		Deployments:    sliceOf[*appsv1.Deployment](s, v),
 		ReplicaSets:    sliceOf[*appsv1.ReplicaSet](s, v),
+		Jobs:           sliceOf[*batchv1.Job](s, v),
 		Moves:          sliceOf[*api.MovePlan](s, v),
 		Others:         s.others(v),
 	}

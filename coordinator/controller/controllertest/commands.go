@@ -116,10 +116,25 @@ func (w *World) gone(names []string) error {
 	pods, err := w.choose(names)
 	for _, p := range pods {
 		if p.DeletionTimestamp != nil {
-			w.Remove(p)
+			w.Stop(p)
 		}
 	}
 	return err
+}
+
+// Stop does what the node's last report of a terminating pod does: it is removed, or waits as failed for its finalizers.
+func (w *World) Stop(p *corev1.Pod) {
+	if len(p.Finalizers) == 0 {
+		w.Remove(p)
+		return
+	}
+	p = p.DeepCopy()
+	var none int64
+	p.DeletionGracePeriodSeconds = &none
+	if !controller.PodFinished(p) {
+		ended(corev1.PodFailed)(p, w.Now)
+	}
+	w.Put(p)
 }
 
 func (w *World) choose(names []string) ([]*corev1.Pod, error) {

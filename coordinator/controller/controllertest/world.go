@@ -13,6 +13,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -60,6 +61,8 @@ func Kind(o controller.Object) schema.GroupKind {
 	switch o.(type) {
 	case *appsv1.Deployment, *appsv1.ReplicaSet:
 		return schema.GroupKind{Group: "apps", Kind: name}
+	case *batchv1.Job:
+		return schema.GroupKind{Group: batchv1.GroupName, Kind: name}
 	case *discoveryv1.EndpointSlice:
 		return schema.GroupKind{Group: "discovery.k8s.io", Kind: name}
 	case *api.MovePlan:
@@ -177,6 +180,8 @@ func add(s *controller.Snapshot, kind schema.GroupKind, o controller.Object) {
 		s.Deployments = append(s.Deployments, v)
 	case *appsv1.ReplicaSet:
 		s.ReplicaSets = append(s.ReplicaSets, v)
+	case *batchv1.Job:
+		s.Jobs = append(s.Jobs, v)
 	case *api.MovePlan:
 		s.Moves = append(s.Moves, v)
 	default:

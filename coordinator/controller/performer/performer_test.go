@@ -19,6 +19,7 @@ import (
 	"skerry.dev/skerry/coordinator/controller/deployment"
 	"skerry.dev/skerry/coordinator/controller/endpoints"
 	"skerry.dev/skerry/coordinator/controller/garbage"
+	"skerry.dev/skerry/coordinator/controller/job"
 	"skerry.dev/skerry/coordinator/controller/nodelifecycle"
 	"skerry.dev/skerry/coordinator/controller/performer"
 	"skerry.dev/skerry/coordinator/controller/rebalance"
@@ -64,7 +65,7 @@ func newCluster(t testing.TB) *cluster {
 	shell, err := controller.New(controller.Config{
 		Source: c, Writer: writer, Recorder: events, Finish: scheduler.Finish, Logger: log,
 		Controllers: append([]controller.Controller{
-			nodelifecycle.Controller(nodelifecycle.Options{}), deployment.Controller(), rebalance.Controller(rebalance.Options{}), replicaset.Controller(), endpoints.Controller(),
+			nodelifecycle.Controller(nodelifecycle.Options{}), deployment.Controller(), rebalance.Controller(rebalance.Options{}), replicaset.Controller(), endpoints.Controller(), job.Controller(),
 		}, garbage.Controller(garbage.Options{})...),
 	})
 	if err != nil {

@@ -27,7 +27,7 @@ func Controller() controller.Controller {
 // Plan decides for every ReplicaSet. It never asks for more pods than are missing in s: names of new pods follow from the
 // ReplicaSet, the revision of s and their number, so a plan that is performed twice creates once.
 func Plan(s *controller.Snapshot, now time.Time) ([]controller.Change, time.Time) {
-	p := &planner{s: s, now: now, byOwner: controller.PodsByOwner(s.Pods), closing: closing(s.Namespaces)}
+	p := &planner{s: s, now: now, byOwner: controller.PodsByOwner(s.Pods), closing: controller.Closing(s.Namespaces)}
 	p.orphans = byNamespace(p.byOwner[""])
 	for _, rs := range s.ReplicaSets {
 		p.plan(rs)
@@ -131,9 +131,9 @@ func (p *planner) scale(rs *appsv1.ReplicaSet, c claims) {
 }
 
 func (p *planner) create(rs *appsv1.ReplicaSet, count int) {
-	names := newNames(rs, p.s.Revision, p.byOwner[rs.UID])
+	names := controller.NewNames(rs, p.s.Revision, p.byOwner[rs.UID])
 	for range count {
-		pod := NewPod(rs, names.next())
+		pod := NewPod(rs, names.Next(prefix(rs)))
 		p.changes = append(p.changes, controller.Change{
 			Verb: controller.Create, Object: pod,
 			Events: []controller.Event{event(rs, "SuccessfulCreate", "Created pod: "+pod.Name)},
@@ -186,16 +186,6 @@ func byNamespace(pods []*corev1.Pod) map[string][]*corev1.Pod {
 		}
 		if i+1 == len(pods) || pods[i+1].Namespace != pod.Namespace {
 			index[pod.Namespace], active = active, nil
-		}
-	}
-	return index
-}
-
-func closing(namespaces []*corev1.Namespace) map[string]bool {
-	index := make(map[string]bool)
-	for _, ns := range namespaces {
-		if ns.DeletionTimestamp != nil {
-			index[ns.Name] = true
 		}
 	}
 	return index

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	appsdefaults "k8s.io/kubernetes/pkg/apis/apps/v1"
+	batchdefaults "k8s.io/kubernetes/pkg/apis/batch/v1"
 	coordinationdefaults "k8s.io/kubernetes/pkg/apis/coordination/v1"
 	coredefaults "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/core/v1/helper/qos"
@@ -20,11 +21,11 @@ import (
 // Defaulter sets defaults. It is safe for concurrent use.
 type Defaulter struct{ scheme *runtime.Scheme }
 
-// New makes a Defaulter for the kinds of core, apps, coordination and discovery.
+// New makes a Defaulter for the kinds of core, apps, batch, coordination and discovery.
 func New() (*Defaulter, error) {
 	d := &Defaulter{runtime.NewScheme()}
 	for _, register := range []func(*runtime.Scheme) error{
-		coredefaults.RegisterDefaults, appsdefaults.RegisterDefaults,
+		coredefaults.RegisterDefaults, appsdefaults.RegisterDefaults, batchdefaults.RegisterDefaults,
 		schedulingdefaults.RegisterDefaults, coordinationdefaults.RegisterDefaults, discoverydefaults.RegisterDefaults,
 	} {
 		if err := register(d.scheme); err != nil {

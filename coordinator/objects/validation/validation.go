@@ -14,6 +14,8 @@ import (
 	"k8s.io/kubernetes/pkg/apis/apps"
 	appsv1 "k8s.io/kubernetes/pkg/apis/apps/v1"
 	"k8s.io/kubernetes/pkg/apis/autoscaling"
+	"k8s.io/kubernetes/pkg/apis/batch"
+	batchv1 "k8s.io/kubernetes/pkg/apis/batch/v1"
 	"k8s.io/kubernetes/pkg/apis/coordination"
 	coordinationv1 "k8s.io/kubernetes/pkg/apis/coordination/v1"
 	"k8s.io/kubernetes/pkg/apis/core"
@@ -39,11 +41,12 @@ type rules struct {
 	warn     func(ctx context.Context, obj, old any) []string
 }
 
-// New makes a Validator for the kinds of core, apps, coordination and discovery.
+// New makes a Validator for the kinds of core, apps, batch, coordination and discovery.
 func New() (*Validator, error) {
 	v := &Validator{scheme: runtime.NewScheme(), rules: map[schema.GroupKind]rules{}}
 	for _, add := range []func(*runtime.Scheme) error{
 		core.AddToScheme, corev1.AddToScheme, autoscaling.AddToScheme, apps.AddToScheme, appsv1.AddToScheme,
+		batch.AddToScheme, batchv1.AddToScheme,
 		coordination.AddToScheme, coordinationv1.AddToScheme, discovery.AddToScheme, discoveryv1.AddToScheme,
 		scheduling.AddToScheme, schedulingv1.AddToScheme,
 	} {
@@ -53,6 +56,7 @@ func New() (*Validator, error) {
 	}
 	v.addCore()
 	v.addWorkloads()
+	v.addBatch()
 	v.addScheduling()
 	v.addRest()
 	return v, nil

@@ -1,6 +1,9 @@
 package scheduler
 
-import "math"
+import (
+	"fmt"
+	"math"
+)
 
 // tally counts pods by the domain of a topology in which they run: those that all of its choosers choose.
 type tally struct {
@@ -92,15 +95,17 @@ func (t *tally) start(c *crowd) {
 	}
 }
 
+func texts(choosers []chooser) []string {
+	out := make([]string, len(choosers))
+	for i := range choosers {
+		out[i] = choosers[i].String()
+	}
+	return out
+}
+
 // tally shares the count of pods that all choosers choose among the classes that ask for it.
 func (s *society) tally(topology *topology, wary bool, choosers ...chooser) *tally {
-	key := topology.key
-	if wary {
-		key += "!"
-	}
-	for i := range choosers {
-		key += "|" + choosers[i].String()
-	}
+	key := fmt.Sprintf("%s %t %v", topology.key, wary, texts(choosers))
 	t := s.shared[key]
 	if t == nil {
 		t = s.count(tally{choosers: choosers, topology: topology, wary: wary})

@@ -48,8 +48,8 @@ test: deps build hello tools ## every test: unit, contract, simulation, end to e
 race: ## the pure packages and the simulation under the race detector
 	CGO_ENABLED=1 go test -race -short -timeout $(TESTTIME) ./api/... ./messaging/... ./coordinator/... ./packaging/... ./hwprobe/... ./edgeagent/pod/... ./edgeagent/uplink/... ./edgeagent/checkpoint/... ./tests/sim/...
 
-sim: ## the cluster simulation only
-	go test -count=1 ./tests/sim/...
+sim: ## the cluster simulation only, with a month's outage
+	go test -count=1 -timeout $(TESTTIME) ./tests/sim -args -sim.month
 
 e2e: deps build hello tools ## the end-to-end tests only
 	go test -count=1 -timeout $(TESTTIME) ./tests/e2e/...

@@ -24,6 +24,9 @@ func TestCutLinks(t *testing.T) {
 		{time.Minute, 10, heartbeat}, {24 * time.Hour, 4, time.Minute}, {long, 2, time.Hour},
 	} {
 		t.Run(fmt.Sprint(c.away), func(t *testing.T) {
+			if testing.Short() && c.away > time.Hour {
+				t.Skip("long outages take long under the race detector; run without -short")
+			}
 			simulateWith(t, func(config *coordinator.Config) { config.Nodes.Heartbeat = c.heartbeat }, func(_ *testing.T, s *cluster) {
 				s.cutFor(c.nodes, c.away)
 			})

@@ -31,15 +31,14 @@ type machine struct {
 	more       chan struct{} // closed and replaced at each exit
 	sandboxes  map[string]netip.Addr
 	roots      map[string]bool
-	empty      string         // the root file system of every container
-	started    map[string]int // instances started, by pod UID
-	twins      []string       // containers that were started while another instance of theirs ran
+	empty      string   // the root file system of every container
+	twins      []string // containers that were started while another instance of theirs ran
 }
 
 func newMachine(empty string) *machine {
 	return &machine{
 		containers: map[string]*keeper.Container{}, more: make(chan struct{}), sandboxes: map[string]netip.Addr{},
-		roots: map[string]bool{}, empty: empty, started: map[string]int{},
+		roots: map[string]bool{}, empty: empty,
 	}
 }
 
@@ -68,7 +67,6 @@ func (m *machine) Start(_ context.Context, id string) error {
 		}
 	}
 	c.State, c.StartedAt = keeper.Running, time.Now()
-	m.started[c.Labels[containerspec.LabelUID]]++
 	return nil
 }
 
@@ -213,13 +211,6 @@ func (m *machine) running() map[string]string {
 		}
 	}
 	return out
-}
-
-// starts is how many instances of a pod were ever started here.
-func (m *machine) starts(uid string) int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.started[uid]
 }
 
 func (m *machine) twinned() []string {

@@ -189,6 +189,9 @@ func TestOvertakenWritesAreMadeAgain(t *testing.T) {
 	e := newEnv(t)
 	other := attach(t, e.state, objects.Options{})
 	create(t, e, configMap("shared", nil))
+	if err := other.view.Wait(t.Context(), e.view.Revision()); err != nil {
+		t.Fatal(err)
+	}
 	const rounds = 20
 	ended := make(chan error, 2)
 	for name, who := range map[string]*env{"one": e, "two": other} {

@@ -70,6 +70,8 @@ type Link struct {
 	Storage jetstream.StorageType
 	// Disconnect ends a node's connections and returns how many there were.
 	Disconnect func(node string) int
+	// Room says whether so many bytes are free for streams. nil when nobody knows.
+	Room func(bytes uint64) error
 }
 
 // OpenCore takes over the cluster whose identity lies in the state folder of config, making one if there is none: it opens
@@ -114,7 +116,7 @@ func newCore(ctx context.Context, config Config, link Link, c *Core) (*Core, err
 // openStreams opens the stores and declares this process their writer.
 func (c *Core) openStreams(ctx context.Context) (err error) {
 	js, storage := c.link.JetStream, c.link.Storage
-	if c.state, err = store.Open(ctx, js, store.Options{Storage: storage, Logger: c.log.With("part", "store")}); err != nil {
+	if c.state, err = store.Open(ctx, js, store.Options{Storage: storage, Room: c.link.Room, Logger: c.log.With("part", "store")}); err != nil {
 		return err
 	}
 	if c.assigned, err = assign.Open(ctx, js, assign.Options{Storage: storage}); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -40,10 +41,20 @@ func storeError(res *resource.Resource, name, verb string, err error) error {
 		return out
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return apierrors.NewTimeoutError(fmt.Sprintf("%s %s %q: %v", verb, gr, name, err), retryAfterSeconds)
+	case errors.Is(err, store.ErrFull):
+		return full(fmt.Sprintf("%s %s %q: %v", verb, gr, name, err))
 	case errors.Is(err, store.ErrUnavailable):
 		return apierrors.NewServiceUnavailable(fmt.Sprintf("%s %s %q: %v", verb, gr, name, err))
 	}
 	return apierrors.NewInternalError(fmt.Errorf("%s %s %q: %w", verb, gr, name, err))
+}
+
+// full is what a write gets while the coordinator's disk has no room. It says nothing of trying again: that is for when a
+// person has made some.
+func full(message string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusInsufficientStorage, Reason: "InsufficientStorage", Message: message,
+	}}
 }
 
 func notFound(res *resource.Resource, name string) error {

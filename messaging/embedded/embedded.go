@@ -50,6 +50,8 @@ type Server struct {
 	fatal   chan error // one slot: the first fatal error of the start
 	ready   chan struct{}
 	release func() // the lock on StoreDir
+	folder  string // StoreDir
+	fault   *fault
 }
 
 // New validates the options and takes the store folder, which it makes if need be. The server does not run yet.
@@ -64,7 +66,10 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embedded NATS: %w", err)
 	}
-	s := &Server{log: o.Logger, fatal: make(chan error, 1), ready: make(chan struct{}), gate: newGate(o)}
+	s := &Server{
+		log: o.Logger, fatal: make(chan error, 1), ready: make(chan struct{}), gate: newGate(o),
+		folder: o.StoreDir, fault: &fault{occurred: make(chan struct{})},
+	}
 	opts.CustomClientAuthentication = s.gate
 	if s.release, err = lockFolder(o.StoreDir); err != nil {
 		return nil, fmt.Errorf("embedded NATS: %w", err)
@@ -74,12 +79,13 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("embedded NATS: %w", err)
 	}
 	s.gate.server = s.nats
-	s.nats.SetLoggerV2(serverLog{log: o.Logger, fatal: s.fatal}, false, false, false)
+	s.nats.SetLoggerV2(serverLog{log: o.Logger, fatal: s.fatal, fault: s.fault}, false, false, false)
 	return s, nil
 }
 
 // Run serves until ctx ends, then shuts down and waits until the store is closed. It returns nil then, and an error when
-// the server cannot start, for instance because its port is taken. It can be called once.
+// the server cannot start, for instance because its port is taken, or must be started anew because the disk was full and is
+// no longer. It can be called once.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.release()
 	started := make(chan struct{})
@@ -96,7 +102,20 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	close(s.ready)
-	return s.gate.run(ctx)
+	return s.serve(ctx)
+}
+
+func (s *Server) serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	anew := make(chan error, 1) // one word
+	go func() {
+		anew <- s.awaitRoom(ctx)
+		cancel()
+	}()
+	err := s.gate.run(ctx)
+	cancel()
+	return errors.Join(err, <-anew)
 }
 
 func (s *Server) waitReady(ctx context.Context) error {

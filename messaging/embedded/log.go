@@ -10,6 +10,7 @@ import (
 type serverLog struct {
 	log   *slog.Logger
 	fatal chan<- error
+	fault *fault
 }
 
 // Noticef implements server.Logger.
@@ -34,6 +35,7 @@ func (l serverLog) Warnf(format string, v ...any) {
 
 // Errorf implements server.Logger.
 func (l serverLog) Errorf(format string, v ...any) {
+	l.fault.line(format, v)
 	l.log.Error("nats server", "line", fmt.Sprintf(format, v...))
 }
 

@@ -28,6 +28,8 @@ var (
 	ErrExpired = errors.New("revision is too old, or of another stream")
 	// ErrUnavailable means that the store did not answer, or refused; nothing was written.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrFull means that the store's disk has no room for the write; nothing was written.
+	ErrFull = errors.New("store is full")
 	// ErrTooLarge means that the object does not fit a message; nothing was written.
 	ErrTooLarge = errors.New("object is too large")
 	// ErrUnknownOutcome means that a write may or may not have happened, now or later: read the object to learn it.
@@ -50,13 +52,21 @@ const (
 	writeTime = 15 * time.Second
 )
 
+// reserveBytes is what each kind of write leaves free on the store's disk: what makes room may use the last of it, and the
+// server, which gives up at the first write that the disk refuses, does not come to that. An object is deleted by an
+// update first when it has time to end.
+var reserveBytes = map[string]uint64{"create": 16 << 20, "update": 8 << 20, "delete": 4 << 20}
+
 // Options configure the stream.
 type Options struct {
 	Replicas int                   // 1, 3 or 5; 0 means 1
 	Storage  jetstream.StorageType // FileStorage (0) but in virtual-time tests, which need memory
 	// MarkerTTL is how long a deletion can be seen by a watcher that resumes. 0 means 24 hours; the least is 1 second.
 	MarkerTTL time.Duration
-	Logger    *slog.Logger // nil logs nothing
+	// Room says whether so many bytes are free for the stream, with an error for people. It is asked before each write, so
+	// it must be quick. nil when nobody knows.
+	Room   func(bytes uint64) error
+	Logger *slog.Logger // nil logs nothing
 }
 
 // Store is safe for concurrent use.
@@ -66,6 +76,7 @@ type Store struct {
 	api       string // prefix of JetStream requests
 	log       *slog.Logger
 	markerTTL time.Duration
+	room      func(bytes uint64) error
 	inFlight  chan struct{} // maxInFlight slots
 	fence     fence
 }
@@ -79,6 +90,9 @@ func Open(ctx context.Context, js jetstream.JetStream, o Options) (*Store, error
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Room == nil {
+		o.Room = func(uint64) error { return nil }
+	}
 	own, err := ownJetStream(js)
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", messaging.StreamState, err)
@@ -87,7 +101,7 @@ func Open(ctx context.Context, js jetstream.JetStream, o Options) (*Store, error
 		return nil, fmt.Errorf("open stream %s: %w", messaging.StreamState, err)
 	}
 	return &Store{
-		js: own, nc: own.Conn(), api: apiPrefix(own.Options()), log: o.Logger, markerTTL: o.MarkerTTL,
+		js: own, nc: own.Conn(), api: apiPrefix(own.Options()), log: o.Logger, markerTTL: o.MarkerTTL, room: o.Room,
 		inFlight: make(chan struct{}, maxInFlight),
 	}, nil
 }

@@ -122,6 +122,9 @@ func (s *Store) write(ctx context.Context, w *write) (uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("%s %s: %w", w.verb, w.key, err)
 	}
+	if err := s.room(reserveBytes[w.verb]); err != nil {
+		return 0, fmt.Errorf("%s %s: %w: %w", w.verb, w.key, ErrFull, err)
+	}
 	ctx, cancel := withTimeout(ctx, writeTime)
 	defer cancel()
 	doubt := false // an earlier publication may still be stored

@@ -291,8 +291,7 @@ func Poll(ctx context.Context, limit time.Duration, what string, ask func() (ok 
 		if ok {
 			return nil
 		}
-		var final permanent
-		if errors.As(err, &final) {
+		if _, final := errors.AsType[permanent](err); final {
 			return err
 		}
 		select {

@@ -169,7 +169,7 @@ readinessProbe: {tcpSocket: {port: 9}, periodSeconds: 1}
 	s.ask(p, "/remove?path=/busy")
 	s.ready("http")
 	s.ask(p, "/write?path=/ill")
-	p = await(s, "restarted", "pod http", func(p corev1.Pod) bool { return restarts(p) == 1 && isReady(p) })
+	await(s, "restarted", "pod http", func(p corev1.Pod) bool { return restarts(p) == 1 && isReady(p) })
 	s.wants(s.kubectl("describe pod http"), "Readiness probe failed: HTTP probe failed with statuscode: 503", "Liveness probe failed: HTTP probe failed with statuscode: 503", "will be restarted")
 
 	p = await(s, "running", "pod exec", func(p corev1.Pod) bool {

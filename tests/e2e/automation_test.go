@@ -112,6 +112,42 @@ func TestNatsCLIRefusals(t *testing.T) {
 	}
 }
 
+// TestNatsCLILooksAround: the service and its endpoints, the streams, and an object in the store can be read with the nats
+// CLI's own commands; the events of a kubectl apply are heard.
+func TestNatsCLILooksAround(t *testing.T) {
+	s := newSpace(t)
+	feed := s.listen("skerry.v1.evt." + s.name + ".>")
+	s.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: heard}\ndata: {a: b}\n")
+	feed.expect("configmaps", "heard", "added")
+	s.kubectl("delete configmap heard")
+	feed.expect("configmaps", "heard", "deleted")
+	for _, c := range []struct {
+		args string
+		want []string
+	}{
+		{"micro info skerry", []string{"deployments-apply", "skerry.v1.api.deployments.apply", "skerry.v1.api.pods.list"}},
+		{"stream ls --all", []string{"KV_state", "EVENTS"}},
+		{"stream info KV_state", []string{"$KV.state.>", "File"}},
+		{"kv get state namespaces._." + s.name + " --raw", []string{s.name}},
+	} {
+		out, err := s.nats(strings.Fields(c.args)...)
+		if err != nil {
+			t.Errorf("nats %s: %v", c.args, err)
+			continue
+		}
+		s.wants(out, c.want...)
+	}
+	for _, args := range []string{"pub $KV.state.pods.default.x forged", "pub $JS.API.STREAM.PURGE.KV_state {}", "stream rm EVENTS -f --timeout 2s"} {
+		if out, err := s.nats(strings.Fields(args)...); err == nil || !strings.Contains(err.Error(), "Permissions Violation") {
+			t.Errorf("nats %s is not refused: %q %v", args, out, err)
+		}
+	}
+	s.kubectl("get namespace " + s.name) // none of them did anything
+	if out, err := s.nats("kv", "get", "state", "namespaces._."+s.name, "--raw"); err != nil || !strings.Contains(out, s.name) {
+		t.Errorf("the store has lost the namespace: %q %v", out, err)
+	}
+}
+
 // feed is a running `nats sub`.
 type feed struct {
 	space

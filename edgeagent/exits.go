@@ -3,6 +3,7 @@ package edgeagent
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"skerry.dev/skerry/edgeagent/containerspec"
@@ -21,8 +22,10 @@ func (l *loop) followExits(ctx context.Context) error {
 	var seq uint64
 	for {
 		err := l.node.keeper.Exits(ctx, seq, func(e keeper.Exit) error {
+			if err := l.exited(ctx, e); err != nil {
+				return err // not counted as heard: it comes again
+			}
 			seq = e.Seq
-			l.exited(ctx, e)
 			return nil
 		})
 		if ctx.Err() != nil {
@@ -42,12 +45,22 @@ func (l *loop) followExits(ctx context.Context) error {
 	}
 }
 
-func (l *loop) exited(ctx context.Context, e keeper.Exit) {
+// exited hands an exit to its pod's worker, if the keeper agrees that the instance it has under this ID ended that way. The
+// log also tells of earlier instances: after a power cut an ID can be used again, and an agent that believed the old exit
+// would start a second instance beside the one that runs.
+func (l *loop) exited(ctx context.Context, e keeper.Exit) error {
 	w := l.worker(e.Labels[containerspec.LabelUID])
 	if w == nil {
-		return // of a pod that is gone, or of one that no worker has taken over yet, which will see it in the list
+		return nil // of a pod that is gone, or of one that no worker has taken over yet, which will see it in the list
 	}
-	w.do(ctx, func() { w.heard(ctx, e) })
+	list, err := l.node.keeper.List(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(list, func(c keeper.Container) bool { return c.ID == e.ID && c.Exit != nil && c.Exit.Seq == e.Seq }) {
+		w.do(ctx, func() { w.heard(ctx, e) })
+	}
+	return nil
 }
 
 // heard takes the keeper's word that an instance has ended.

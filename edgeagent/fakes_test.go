@@ -238,6 +238,24 @@ func (s *fakeSession) Close() error { return nil }
 
 // test's side
 
+// buried puts the exit of an instance into the log that the keeper does not have any more.
+func (k *fakeKeeper) buried(id, uid, container string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.end(&keeper.Container{ID: id, Labels: labelsOf(uid, container)}, keeper.Exit{Code: 137, Cause: keeper.CauseReboot})
+}
+
+// stray is an instance that runs without the agent's knowledge.
+func (k *fakeKeeper) stray(id, uid, container string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.containers[id] = &keeper.Container{ID: id, Labels: labelsOf(uid, container), State: keeper.Running}
+}
+
+func labelsOf(uid, container string) map[string]string {
+	return map[string]string{containerspec.LabelUID: uid, containerspec.LabelContainer: container, containerspec.LabelAttempt: "0"}
+}
+
 func (k *fakeKeeper) setAway(away bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -264,6 +264,43 @@ func TestAgentDies(t *testing.T) {
 	})
 }
 
+// TestExitOfAnEarlierInstance: an ID that was used before a power cut is used again when the agent died before it had
+// remembered the first; the exit of the first, which the log still tells of, is no news of the second.
+func TestExitOfAnEarlierInstance(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.keeper.buried("u1-app-0", "u1", "app")
+		w.boot()
+		w.desire(aPod(t, "u1", oneContainer))
+		w.settle(time.Second)
+		w.kill()
+		w.keeper.heard()
+		w.boot() // hears the whole log again
+		w.settle(time.Minute)
+		w.check("one instance, the same", w.keeper.running(), []string{"u1-app-0"})
+		w.check("nothing was started", w.keeper.heard(), "")
+		w.check("status", w.phase("u1"), "Running ready 0")
+		w.desire()
+		w.settle(time.Minute)
+		w.check("all of it is gone", w.keeper.all(), []string(nil))
+	})
+}
+
+// TestGoneMeansNothingRuns: an instance that the agent has lost sight of goes before its pod is reported as gone.
+func TestGoneMeansNothingRuns(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.boot()
+		w.desire(aPod(t, "u1", oneContainer))
+		w.settle(time.Second)
+		w.keeper.stray("u1-app-9", "u1", "app")
+		w.desire()
+		w.settle(time.Minute)
+		w.check("left", w.keeper.all(), []string(nil))
+		if _, gone := w.reports.status("u1"); !gone {
+			t.Error("u1 was not reported as gone")
+		}
+	})
+}
+
 // TestPowerCutWhileCutOff: without a link the node starts its pods again from the checkpoint.
 func TestPowerCutWhileCutOff(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

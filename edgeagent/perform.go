@@ -70,7 +70,7 @@ func (j *job) dispatch(ctx context.Context) pod.Result {
 	case pod.RemoveContainer:
 		return pod.Result{Err: n.removeInstance(ctx, j.action.ID)}
 	case pod.RemoveSandbox:
-		return pod.Result{Err: n.sandboxes.RemoveSandbox(ctx, uid)}
+		return pod.Result{Err: n.removeSandbox(ctx, uid)}
 	case pod.RemoveVolumes:
 		return pod.Result{Err: n.volumes.Remove(uid)}
 	case pod.RunProbe:

@@ -43,6 +43,27 @@ func (n *node) removeInstance(ctx context.Context, id string) error {
 	return n.images.Unmount(ctx, id)
 }
 
+// removeSandbox removes what all containers of a pod share, once none is left: a pod is not gone while one runs, whatever
+// this agent believes of it. One that does is killed, and the step is tried again.
+func (n *node) removeSandbox(ctx context.Context, uid string) error {
+	list, err := n.keeper.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		if c.Labels[containerspec.LabelUID] != uid || c.State == keeper.Exited {
+			continue // what has ended is being removed already
+		}
+		if err := known(n.keeper.Kill(ctx, c.ID, syscall.SIGKILL, true)); err != nil {
+			return err
+		}
+		if err := n.removeInstance(ctx, c.ID); err != nil {
+			return err
+		}
+	}
+	return n.sandboxes.RemoveSandbox(ctx, uid)
+}
+
 // signal runs the pre-stop hook and sends the stop signal. A hook that fails stops nobody from stopping.
 func (j *job) signal(ctx context.Context) pod.Result {
 	if j.container != nil && j.container.Lifecycle != nil && j.container.Lifecycle.PreStop != nil {

@@ -90,7 +90,7 @@ func summary(pods []corev1.Pod) string {
 
 // check looks at everything that must hold after the storm.
 func (s *storm) check(ctx context.Context, w *writer) error {
-	return errors.Join(w.verify(ctx), s.orphans(ctx), s.twins(ctx), s.restarts(ctx))
+	return errors.Join(w.verify(ctx), s.orphans(ctx), s.twins(ctx), s.restarts(ctx), s.served(ctx))
 }
 
 // orphans are container processes of pods that the API does not have.
@@ -150,9 +150,36 @@ func (s *storm) restarts(ctx context.Context) error {
 	var errs []error
 	for _, p := range pods.Items {
 		for _, c := range p.Status.ContainerStatuses {
-			if most := s.killed[string(p.UID)] + s.stopped[p.Spec.NodeName]; int(c.RestartCount) > most {
+			if most := s.killed[string(p.UID)] + s.excused[p.Spec.NodeName]; int(c.RestartCount) > most {
 				errs = append(errs, fmt.Errorf("pod %s on %s was restarted %d times, ended %d times", p.Name, p.Spec.NodeName, c.RestartCount, most))
 			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// served are the nodes from which the service does not answer, by each of its pods: routes, rules and pods must all be there.
+func (s *storm) served(ctx context.Context) error {
+	var svc corev1.Service
+	if err := s.cluster.Get(ctx, &svc, "service", "patient"); err != nil {
+		return err
+	}
+	var pods corev1.PodList
+	if err := s.cluster.Get(ctx, &pods, "pods", "-l", "app=patient"); err != nil {
+		return err
+	}
+	if len(pods.Items) == 0 {
+		return nil // it was scaled to none
+	}
+	urls := []string{"http://" + svc.Spec.ClusterIP}
+	for _, p := range pods.Items {
+		urls = append(urls, "http://"+p.Status.PodIP+":8080")
+	}
+	var errs []error
+	for _, node := range s.cluster.State0.Nodes {
+		for _, url := range urls {
+			_, err := s.cluster.FetchFrom(ctx, node.Name, url)
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
@@ -189,7 +216,7 @@ func (s *storm) report(w *writer, settled time.Duration) {
 	total := 0
 	out := tabwriter.NewWriter(s.Out, 0, 4, 3, ' ', 0)
 	fmt.Fprintln(out, "\nkilled\ttimes")
-	for _, kind := range []string{"container", "agent", "coordinator", "node", "link", "missed"} {
+	for _, kind := range []string{"container", "agent", "keeper", "coordinator", "node", "link", "missed"} {
 		fmt.Fprintf(out, "%s\t%d\n", kind, s.counts[kind])
 		if kind != "missed" {
 			total += s.counts[kind]

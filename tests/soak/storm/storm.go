@@ -38,7 +38,7 @@ type storm struct {
 	mu      sync.Mutex
 	counts  map[string]int
 	killed  map[string]int  // kills of containers, by pod UID
-	stopped map[string]int  // power cuts, by node
+	excused map[string]int  // power cuts and lost keepers, by node
 	off     map[string]bool // nodes that are being handled: at most one trouble of each at a time
 }
 
@@ -55,7 +55,7 @@ func (o Options) killTime() time.Duration { return max(o.Duration-settleTime, o.
 // Run starts a cluster of its own, breaks it, and returns what does not hold. The data folder is kept when something does
 // not.
 func Run(ctx context.Context, o Options) (err error) {
-	s := &storm{Options: o, counts: map[string]int{}, killed: map[string]int{}, stopped: map[string]int{}, off: map[string]bool{}, began: time.Now()}
+	s := &storm{Options: o, counts: map[string]int{}, killed: map[string]int{}, excused: map[string]int{}, off: map[string]bool{}, began: time.Now()}
 	s.say("seed %d: up to %d kills in %s on %d nodes", o.Seed, o.Kills, o.killTime(), o.Nodes)
 	if s.dir, err = os.MkdirTemp("", "skerry-soak-"); err != nil {
 		return err
@@ -158,13 +158,15 @@ func (s *storm) kill(ctx context.Context) error {
 	return troubles.Wait()
 }
 
-// pick chooses a trouble: most kills hit containers and agents, some the coordinator, few a whole node or its link.
+// pick chooses a trouble: most kills hit containers and agents, some the coordinator, few a keeper, a whole node or its link.
 func pick(random *rand.Rand) string {
 	switch n := random.Intn(100); {
 	case n < 30:
 		return "container"
-	case n < 75:
+	case n < 68:
 		return "agent"
+	case n < 75:
+		return "keeper"
 	case n < 86:
 		return "coordinator"
 	case n < 94:
@@ -187,6 +189,9 @@ func (s *storm) trouble(ctx context.Context, kind, node string, away time.Durati
 		s.hitContainer(s.anyContainer(n))
 	case "agent":
 		s.hit(kind, n.AgentPID)
+	case "keeper":
+		s.excuse(node)
+		s.hit(kind, n.KeeperPID)
 	case "coordinator":
 		s.hit(kind, state.CoordinatorPID)
 	case "node":
@@ -203,6 +208,13 @@ func (s *storm) hit(kind string, pid int) {
 		kind = "missed"
 	}
 	s.count(kind)
+}
+
+// excuse notes that something happens to a node by which containers end.
+func (s *storm) excuse(node string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.excused[node]++
 }
 
 // hitContainer kills a container's process and remembers whose it was.
@@ -250,9 +262,7 @@ func (s *storm) spell(ctx context.Context, node, take, give string, away time.Du
 		s.mu.Unlock()
 	}()
 	if take == up.VerbStop {
-		s.mu.Lock()
-		s.stopped[node]++
-		s.mu.Unlock()
+		s.excuse(node)
 	}
 	calm := context.WithoutCancel(ctx)
 	if err := s.cluster.Node(calm, node, take); err != nil {

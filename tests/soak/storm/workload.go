@@ -44,6 +44,16 @@ spec:
         readinessProbe: {httpGet: {path: /readyz, port: 8080}, periodSeconds: 1}
 `
 
+// service is in front of the Deployment that is never without its pods for long.
+const service = `
+apiVersion: v1
+kind: Service
+metadata: {name: patient}
+spec:
+  selector: {app: patient}
+  ports: [{port: 80, targetPort: 8080}]
+`
+
 // How long pods stay on a node that is silent or not ready, in seconds.
 const (
 	quick   = 2
@@ -68,6 +78,9 @@ func (s *storm) post(ctx context.Context) error {
 		if _, err := s.cluster.Kubectl(ctx, fmt.Sprintf(workload, name, replicas, toleration, s.dir), "apply", "-f", "-"); err != nil {
 			return err
 		}
+	}
+	if _, err := s.cluster.Kubectl(ctx, service, "apply", "-f", "-"); err != nil {
+		return err
 	}
 	_, err := s.cluster.Kubectl(ctx, "", "rollout", "status", "deployment/quick", "--timeout=60s")
 	return err

@@ -214,6 +214,7 @@ func (c *Core) decide(ctx context.Context, g *errgroup.Group) error {
 	c.gate.open(fleet.NewEnrolment(c.view, c.objects, c.log))
 	changes, stop := c.view.Changed()
 	publisher := c.newPublisher(changes)
+	g.Go(func() error { return c.awaitDeposition(ctx) })
 	g.Go(func() error { return part("events", c.events.Run(ctx)) })
 	g.Go(func() error { return part("fleet", c.fleet.Run(ctx)) })
 	g.Go(func() error { return part("controllers", shell.Run(ctx)) })
@@ -221,6 +222,16 @@ func (c *Core) decide(ctx context.Context, g *errgroup.Group) error {
 	g.Go(func() error { return part("automation", endpoint.Run(ctx)) })
 	g.Go(func() error { return part("automation events", feed.Run(ctx)) })
 	return nil
+}
+
+// awaitDeposition ends everything when another coordinator has taken over: what is published to nodes is not fenced.
+func (c *Core) awaitDeposition(ctx context.Context) error {
+	select {
+	case <-c.state.Deposed():
+		return store.ErrDeposed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // part names what failed. A part that ends because it was told to is no failure of its own.

@@ -29,6 +29,8 @@ type fence struct {
 	name  string     // of the message that the next one must follow; empty: the one at tail
 	tail  uint64     // the stream's last sequence, when name is empty
 	stale bool       // neither is known
+
+	deposed chan struct{} // closed when another epoch is known to be in force
 }
 
 func (f *fence) active() bool {
@@ -54,6 +56,29 @@ func (f *fence) set(epoch, tail uint64) {
 	defer f.order.Unlock()
 	f.epoch, f.name, f.tail, f.stale = epoch, "", tail, false
 }
+
+// heard takes an epoch that was read from the stream.
+func (f *fence) heard(epoch uint64) {
+	f.order.Lock()
+	defer f.order.Unlock()
+	if f.epoch != 0 && epoch > f.epoch {
+		f.depose()
+	}
+}
+
+// depose closes deposed, once. The caller holds order.
+func (f *fence) depose() {
+	select {
+	case <-f.deposed:
+	default:
+		close(f.deposed)
+	}
+}
+
+// Deposed is closed once this store is known to write no more because another has opened a newer epoch, or because the
+// stream that held ours is gone. A store that watches learns it at once, another with its next write. Whoever writes
+// elsewhere in this coordinator's name must stop then.
+func (s *Store) Deposed() <-chan struct{} { return s.fence.deposed }
 
 // OpenEpoch declares this coordinator the writer and returns its fencing token, which grows with each call by anyone.
 // From then on each write of this store is refused with ErrDeposed once another has opened a newer epoch. owner is for
@@ -145,6 +170,9 @@ func (s *Store) refreshTail(ctx context.Context) error {
 		return err
 	}
 	if last.Sequence != s.fence.epoch {
+		s.fence.order.Lock()
+		s.fence.depose()
+		s.fence.order.Unlock()
 		return fmt.Errorf("%w: epoch %d, ours is %d", ErrDeposed, last.Sequence, s.fence.epoch)
 	}
 	s.fence.set(s.fence.epoch, now.Last)

@@ -27,6 +27,11 @@ func TestDeposedWriterIsRefused(t *testing.T) {
 	old := ok[uint64](t)(first.OpenEpoch(ctx, "first"))
 	rev := ok[uint64](t)(first.Create(ctx, pod, []byte("x")))
 
+	select {
+	case <-first.Deposed():
+		t.Fatal("deposed by nobody")
+	default:
+	}
 	epoch := ok[uint64](t)(second.OpenEpoch(ctx, "second"))
 	if epoch <= old {
 		t.Fatalf("epoch %d after %d", epoch, old)
@@ -39,6 +44,28 @@ func TestDeposedWriterIsRefused(t *testing.T) {
 	_, err = first.Delete(ctx, pod, rev)
 	wantErr(t, "delete by the deposed writer", err, store.ErrDeposed)
 	ok[uint64](t)(second.Update(ctx, pod, []byte("new"), rev))
+	<-first.Deposed()
+	select {
+	case <-second.Deposed():
+		t.Error("the newest writer counts as deposed")
+	default:
+	}
+}
+
+// A writer that watches learns that it is deposed though it writes nothing.
+func TestWatcherLearnsThatItIsDeposed(t *testing.T) {
+	n := natstest.Server(t)
+	first, second := open(t, n), open(t, n)
+	ok[uint64](t)(first.OpenEpoch(t.Context(), "first"))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1) // the watch's word
+	go func() { ended <- first.Watch(ctx, store.WatchOptions{}, func(store.Update) error { return nil }) }()
+	ok[uint64](t)(second.OpenEpoch(t.Context(), "second"))
+	<-first.Deposed()
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("watch ended with %v", err)
+	}
 }
 
 // While coordinators take over from each other, a write that was acknowledged was made by the one whose epoch was last

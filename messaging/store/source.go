@@ -29,6 +29,7 @@ type source struct {
 	status   <-chan nats.Status
 	seen     uint64 // messages so far: a gap in the consumer's count means that one was lost
 	log      func(msg string, args ...any)
+	epoch    func(revision uint64) // takes each epoch that passes
 }
 
 // message is one message of the stream, decoded.
@@ -53,7 +54,7 @@ func (s *Store) openSource(ctx context.Context, c jetstream.ConsumerConfig, stat
 	}
 	info := consumer.CachedInfo()
 	src := &source{
-		stream: stream, name: info.Name, pending: info.NumPending, status: status, log: s.log.Error,
+		stream: stream, name: info.Name, pending: info.NumPending, status: status, log: s.log.Error, epoch: s.fence.heard,
 		messages: make(chan message, fetchMessages), failed: make(chan error, 1), done: make(chan struct{}),
 	}
 	src.consume, err = consumer.Consume(src.receive,
@@ -96,7 +97,9 @@ func (src *source) receive(m jetstream.Msg) {
 		msg.entry = stored{
 			Sequence: meta.Sequence.Stream, Time: meta.Timestamp, Data: m.Data(), header: m.Headers(),
 		}.entry(key)
-	} else if m.Subject() != epochSubject {
+	} else if m.Subject() == epochSubject {
+		src.epoch(msg.revision)
+	} else {
 		src.log("not an object, ignored", "subject", m.Subject(), "revision", msg.revision, "err", err)
 	}
 	select {

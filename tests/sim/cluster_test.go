@@ -47,8 +47,9 @@ type cluster struct {
 	config coordinator.Config
 	nodes  []*node
 
-	core     *coordinator.Core // nil while no coordinator runs
-	stopCore func()
+	core      *coordinator.Core // nil while no coordinator runs
+	coreEnded chan error        // its last word
+	stopCore  func()
 }
 
 // simulate runs f on a cluster without nodes in a bubble.
@@ -85,9 +86,15 @@ func simulateWith(t *testing.T, change func(*coordinator.Config), f func(t *test
 // startCoordinator runs a coordinator on a connection of its own.
 func (c *cluster) startCoordinator() {
 	c.t.Helper()
+	c.startCoordinatorOn(natstest.CoordinatorLink)
+}
+
+func (c *cluster) startCoordinatorOn(name string) {
+	c.t.Helper()
 	must(c.t, os.MkdirAll(c.config.StateDir, 0o700))
-	c.net.Heal(natstest.CoordinatorLink)
+	c.net.Heal(name)
 	options := c.net.CoordinatorOptions()
+	options.InProcess = c.net.Link(name)
 	conn, err := messaging.Connect(c.t.Context(), options)
 	must(c.t, err)
 	js, err := jetstream.New(conn)
@@ -99,7 +106,7 @@ func (c *cluster) startCoordinator() {
 	ctx, cancel := context.WithCancel(c.t.Context())
 	done := make(chan error, 1) // Run's word
 	go func() { done <- core.Run(ctx) }()
-	c.core = core
+	c.core, c.coreEnded = core, done
 	c.stopCore = func() {
 		cancel()
 		conn.Close()

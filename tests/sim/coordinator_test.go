@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"skerry.dev/skerry/messaging"
+	"skerry.dev/skerry/messaging/natstest"
+	"skerry.dev/skerry/messaging/store"
 )
 
 // TestCoordinatorRestarts kills the coordinator twenty times at random moments while it has work, and nothing that runs
@@ -144,6 +147,38 @@ func (c *cluster) last(js jetstream.JetStream, subject string) *jetstream.RawStr
 	m, err := stream.GetLastMsgForSubject(c.t.Context(), subject)
 	must(c.t, err)
 	return m
+}
+
+// TestTwoCoordinators starts one while another still runs, as when the first was cut off or asleep. The first ends by
+// itself, and what it wrote last does no harm.
+func TestTwoCoordinators(t *testing.T) {
+	simulate(t, func(t *testing.T, c *cluster) {
+		c.join(5)
+		c.eventually("all nodes ready", 2*time.Minute, c.allReady)
+		c.create(deployment("web", 10, 300))
+		c.eventually("posted state", time.Minute, c.converged)
+		before := c.instances()
+		c.net.Cut(natstest.CoordinatorLink)
+		ended, stopFirst := c.coreEnded, c.stopCore
+		c.startCoordinatorOn("second")
+		c.awaitView()
+		c.scale("web", 15)
+		c.eventually("posted state", 5*time.Minute, c.converged)
+		c.net.Heal(natstest.CoordinatorLink)
+		select {
+		case err := <-ended:
+			if !errors.Is(err, store.ErrDeposed) {
+				t.Errorf("the first coordinator ended with %v", err)
+			}
+			ended <- nil
+		case <-time.After(time.Minute):
+			t.Error("the first coordinator goes on")
+		}
+		c.scale("web", 20)
+		c.eventually("posted state", 5*time.Minute, c.converged)
+		must(t, c.unchanged(before))
+		stopFirst()
+	})
 }
 
 // TestLostMessages has the server tell nodes nothing of what is assigned to them. Their heartbeats say what they have, and

@@ -27,7 +27,7 @@ func TestDetectionDoesNotSlowWithSize(t *testing.T) {
 				all = append(all, c.pulse(fmt.Sprintf("p%04d", i)))
 			}
 			c.eventually("all nodes ready", 2*time.Minute, func() error { return c.pulsesReady(all) })
-			time.Sleep(time.Minute)
+			time.Sleep(4 * heartbeat)
 			victim := all[c.rnd.IntN(size)]
 			last := victim.stop()
 			c.eventually("the silent node found out", time.Minute, func() error {

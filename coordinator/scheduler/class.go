@@ -14,7 +14,7 @@ import (
 // class is the pods that see every node alike: one owner, one request, the same needs.
 type class struct {
 	pod      *corev1.Pod // one of them
-	owner    string
+	family   family      // the pods of the same owner
 	priority int32
 	request  request
 	needs    needs
@@ -33,7 +33,7 @@ func (p *placer) class(pod *corev1.Pod) *class {
 	p.key = p.classKey(p.key[:0], pod, &r)
 	c, known := p.classes[string(p.key)]
 	if !known {
-		c = &class{pod: pod, owner: ownerOf(pod), priority: priority(pod), request: r, needs: needsOf(pod), images: imagesOf(pod)}
+		c = &class{pod: pod, family: p.family(ownerOf(pod)), priority: priority(pod), request: r, needs: needsOf(pod), images: imagesOf(pod)}
 		c.likeness = p.likeness(c)
 		if p.society != nil {
 			c.company = p.society.company(c)

@@ -91,11 +91,12 @@ func (a *Asker) HasImages(node string) bool {
 
 // Move books the pod on another node.
 func (a *Asker) Move(from, to string) {
-	if n := a.fleet.node(from); n != nil {
-		n.release(a.pod, a.class.request)
+	p := a.fleet.placer
+	if number, exists := p.byName[from]; exists {
+		p.vacate(a.pod, a.class.request, number)
 	}
-	if n := a.fleet.node(to); n != nil {
-		n.take(a.pod, a.class.request)
+	if number, exists := p.byName[to]; exists {
+		p.occupy(a.pod, a.class.request, number)
 	}
 	a.join(from, -1)
 	a.join(to, 1)

@@ -16,14 +16,13 @@ type node struct {
 
 	used                amount
 	count               int64
-	usedCPU, usedMemory int64          // with the assumed values, for scores
-	owners              map[string]int // pods by owner
+	usedCPU, usedMemory int64 // with the assumed values, for scores
 	ports               []port
 	images              map[string]int64 // size in bytes by every name
 }
 
 func newNode(n *corev1.Node) *node {
-	state := &node{Node: n, name: n.Name, allocatable: amountOf(n.Status.Allocatable), owners: map[string]int{}}
+	state := &node{Node: n, name: n.Name, allocatable: amountOf(n.Status.Allocatable)}
 	pods := n.Status.Allocatable[corev1.ResourcePods]
 	state.pods = pods.Value()
 	for _, c := range n.Status.Conditions {
@@ -42,20 +41,17 @@ func newNode(n *corev1.Node) *node {
 	return state
 }
 
-// take books the pod on the node.
-func (n *node) take(pod *corev1.Pod, r request) {
+// take books a pod on the node.
+func (n *node) take(r request) {
 	n.used.add(r.amount)
 	n.usedCPU += r.scoreCPU
 	n.usedMemory += r.scoreMemory
 	n.count++
 	n.ports = append(n.ports, r.ports...)
-	if owner := ownerOf(pod); owner != "" {
-		n.owners[owner]++
-	}
 }
 
-// release takes the pod off the node again.
-func (n *node) release(pod *corev1.Pod, r request) {
+// release takes a pod off the node again.
+func (n *node) release(r request) {
 	n.used.subtract(r.amount)
 	n.usedCPU -= r.scoreCPU
 	n.usedMemory -= r.scoreMemory
@@ -65,9 +61,6 @@ func (n *node) release(pod *corev1.Pod, r request) {
 			n.ports = slices.Delete(n.ports, i, i+1)
 		}
 	}
-	if owner := ownerOf(pod); owner != "" {
-		n.owners[owner]--
-	}
 }
 
 // fits reports whether the node has room for r.
@@ -76,12 +69,14 @@ func (n *node) fits(r *request) bool {
 		over(r.storage, n.used.storage, n.allocatable.storage) {
 		return false
 	}
-	for name, want := range r.named {
-		if over(want, n.used.named[name], n.allocatable.named[name]) {
-			return false
+	if r.named != nil {
+		for name, want := range r.named {
+			if over(want, n.used.named[name], n.allocatable.named[name]) {
+				return false
+			}
 		}
 	}
-	return n.portsFree(r)
+	return r.ports == nil || n.portsFree(r)
 }
 
 // over reports that want does not fit; a pod that asks for none of a resource fits even where it is overused.
@@ -94,4 +89,36 @@ func (n *node) portsFree(r *request) bool {
 		}
 	}
 	return true
+}
+
+// family is the pods of one owner: by node number, how many of them are there.
+type family map[int32]int32
+
+// family of an owner; nil for none, which has no pods anywhere.
+func (p *placer) family(owner string) family {
+	if owner == "" {
+		return nil
+	}
+	f, known := p.families[owner]
+	if !known {
+		f = family{}
+		p.families[owner] = f
+	}
+	return f
+}
+
+// occupy books the pod on the node.
+func (p *placer) occupy(pod *corev1.Pod, r request, number int) {
+	p.nodes[number].take(r)
+	if f := p.family(ownerOf(pod)); f != nil {
+		f[int32(number)]++
+	}
+}
+
+// vacate takes the pod off the node again.
+func (p *placer) vacate(pod *corev1.Pod, r request, number int) {
+	p.nodes[number].release(r)
+	if f := p.family(ownerOf(pod)); f != nil {
+		f[int32(number)]--
+	}
 }

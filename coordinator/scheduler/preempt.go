@@ -80,9 +80,9 @@ func (p *placer) redeem(pod *corev1.Pod, c *class) int {
 // book keeps a node's resources for a pod that cannot run there yet, or with -1 gives them back.
 func (p *placer) book(pod *corev1.Pod, c *class, number int, by int32) {
 	if by > 0 {
-		p.nodes[number].take(pod, c.request)
+		p.occupy(pod, c.request, number)
 	} else {
-		p.nodes[number].release(pod, c.request)
+		p.vacate(pod, c.request, number)
 	}
 	p.society.book(pod, number, by)
 	p.touched = append(p.touched, number)
@@ -183,12 +183,12 @@ func (p *placer) admits(c *class, number int) bool {
 }
 
 func (p *placer) lift(r *resident, number int) {
-	p.nodes[number].release(r.pod, r.request)
+	p.vacate(r.pod, r.request, number)
 	p.society.join(r.pod, number, -1)
 }
 
 func (p *placer) put(r *resident, number int) {
-	p.nodes[number].take(r.pod, r.request)
+	p.occupy(r.pod, r.request, number)
 	p.society.join(r.pod, number, 1)
 }
 

@@ -41,6 +41,7 @@ func (p *placer) rank(c *class) *ranking {
 	if c.ranking == nil {
 		if len(p.ranked) >= maxRankings {
 			for _, other := range p.ranked {
+				p.spare = append(p.spare, other.ranking)
 				other.ranking = nil
 			}
 			p.ranked = p.ranked[:0]
@@ -53,7 +54,8 @@ func (p *placer) rank(c *class) *ranking {
 }
 
 func (p *placer) newRanking(c *class) *ranking {
-	r := &ranking{placer: p, class: c, seen: len(p.touched), lasting: p.standing(c), position: make([]int32, len(p.nodes))}
+	r := p.blank()
+	r.class, r.seen, r.lasting = c, len(p.touched), p.standing(c)
 	r.divide()
 	for i, n := range p.nodes {
 		r.position[i] = -1
@@ -62,7 +64,12 @@ func (p *placer) newRanking(c *class) *ranking {
 		}
 		h := r.cell(i)
 		r.position[i] = int32(len(h.heap))
-		h.heap = append(h.heap, rank{r.total(i), int32(i)})
+		h.heap = append(h.heap, rank{r.lasting[i] + n.room(c), int32(i)})
+	}
+	for number, pods := range c.family { // the few where something else than room counts
+		if at := r.position[number]; at >= 0 && pods > 0 {
+			r.cell(int(number)).heap[at].total = r.total(int(number))
+		}
 	}
 	for i := range r.cells {
 		h := &r.cells[i]
@@ -73,11 +80,24 @@ func (p *placer) newRanking(c *class) *ranking {
 	return r
 }
 
+// blank is a ranking with memory for all nodes, of one that is not needed any more if there is such.
+func (p *placer) blank() *ranking {
+	if last := len(p.spare) - 1; last >= 0 {
+		r := p.spare[last]
+		p.spare = p.spare[:last]
+		return r
+	}
+	return &ranking{placer: p, position: make([]int32, len(p.nodes))}
+}
+
 // divide makes the cells: nodes that are in the same domain of every topology that matters to the class.
 func (r *ranking) divide() {
 	company := r.class.company
 	if company == nil {
-		r.cells = []cell{{heap: make([]rank, 0, len(r.placer.nodes))}}
+		if len(r.cells) != 1 {
+			r.cells = []cell{{heap: make([]rank, 0, len(r.placer.nodes))}}
+		}
+		r.cells[0].heap, r.cellOf = r.cells[0].heap[:0], nil
 		return
 	}
 	r.cellOf = make([]int32, len(r.placer.nodes)) // all in cell 0, which each topology divides further
@@ -106,7 +126,11 @@ func (r *ranking) cell(number int) *cell {
 }
 
 func (r *ranking) total(number int) float64 {
-	return r.lasting[number] + r.placer.nodes[number].present(r.class).total()
+	total := r.lasting[number] + r.placer.nodes[number].room(r.class)
+	if pods := r.class.family[int32(number)]; pods > 0 && r.class.spreads() {
+		total -= weightSpread * 100 * (1 - 1/float64(1+pods))
+	}
+	return total
 }
 
 // best is the best node, preferably the one that was promised to the pod (-1 for none); false when none can take it.

@@ -393,3 +393,72 @@ func ranked(seed uint64) scheduler.Input {
 	}
 	return in
 }
+
+// BenchmarkPlaceWithRules is BenchmarkPlace's fleet in zones with pods that have rules about each other, and with pods
+// that have none beside one that has. In "preempt" all nodes are full of less important pods.
+func BenchmarkPlaceWithRules(b *testing.B) {
+	selector := func(p *corev1.Pod) *metav1.LabelSelector { return &metav1.LabelSelector{MatchLabels: p.Labels} }
+	spread := func(key string, action corev1.UnsatisfiableConstraintAction) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: action, LabelSelector: selector(p)}}
+		}
+	}
+	apart := func(p *corev1.Pod) {
+		p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: corev1.LabelHostname, LabelSelector: selector(p)}},
+		}}
+	}
+	for _, c := range []struct {
+		name string
+		rule func(*corev1.Pod)
+	}{
+		{"plain beside one", func(p *corev1.Pod) {
+			if p.Name == "pod-00000" {
+				apart(p)
+			}
+		}},
+		{"zones", spread("zone", corev1.DoNotSchedule)},
+		{"zones preferred", spread("zone", corev1.ScheduleAnyway)},
+		{"hosts", spread(corev1.LabelHostname, corev1.DoNotSchedule)},
+		{"apart", apart},
+	} {
+		b.Run(c.name, func(b *testing.B) { benchmarkRule(b, c.rule) })
+	}
+	b.Run("preempt", benchmarkPreempt)
+}
+
+func benchmarkRule(b *testing.B, rule func(*corev1.Pod)) {
+	in := big(5000, 10000, 50)
+	for i, p := range slices.Concat(in.Bound, in.Pending) {
+		p.Labels = map[string]string{"app": fmt.Sprint(i % 50)}
+		rule(p)
+	}
+	for b.Loop() {
+		for _, d := range scheduler.Place(in) {
+			if d.Node == "" {
+				b.Fatal(d.Message)
+			}
+		}
+	}
+	b.ReportMetric(float64(len(in.Pending))*float64(b.N)/b.Elapsed().Seconds(), "pods/s")
+}
+
+func benchmarkPreempt(b *testing.B) {
+	in := big(5000, 5000, 50)
+	for _, p := range in.Bound {
+		p.Spec.Containers[0].Resources.Requests = list("8", "1Gi")
+	}
+	value := int32(100)
+	in.Pending = in.Pending[:500]
+	for _, p := range in.Pending {
+		p.Spec.Priority = &value
+	}
+	for b.Loop() {
+		for _, d := range scheduler.Place(in) {
+			if d.Nominated == "" {
+				b.Fatal(d.Message)
+			}
+		}
+	}
+	b.ReportMetric(float64(len(in.Pending))*float64(b.N)/b.Elapsed().Seconds(), "pods/s")
+}

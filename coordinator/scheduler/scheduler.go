@@ -131,8 +131,10 @@ type placer struct {
 	society   *society // nil where no pod has rules about others
 	classes   map[string]*class
 	key       []byte               // kept for the next class's key
+	families  map[string]family    // by owner
 	standings map[string][]float64 // by the classes' likeness
 	ranked    []*class             // those that have a ranking
+	spare     []*ranking           // whose memory the next ones use
 	touched   []int                // numbers of the nodes that took or lost a pod, in order
 	images    map[string]int
 
@@ -150,7 +152,7 @@ type placer struct {
 
 func newPlacer(in Input) *placer {
 	p := &placer{
-		classes: map[string]*class{}, standings: map[string][]float64{}, images: map[string]int{},
+		classes: map[string]*class{}, standings: map[string][]float64{}, families: map[string]family{}, images: map[string]int{},
 		byName: make(map[string]int, len(in.Nodes)), leaving: maps.Clone(in.Leaving), lowest: math.MaxInt32,
 	}
 	for _, n := range in.Nodes {
@@ -176,7 +178,7 @@ func (p *placer) settle(bound []*corev1.Pod) {
 		if !exists || controller.PodFinished(pod) {
 			continue
 		}
-		p.nodes[number].take(pod, requestOf(pod))
+		p.occupy(pod, requestOf(pod), number)
 		p.society.join(pod, number, 1)
 		p.lowest = min(p.lowest, priority(pod))
 		p.bound = append(p.bound, pod)
@@ -208,7 +210,7 @@ func (p *placer) decide(pod *corev1.Pod) Decision {
 }
 
 func (p *placer) take(pod *corev1.Pod, c *class, number int) {
-	p.nodes[number].take(pod, c.request)
+	p.occupy(pod, c.request, number)
 	p.society.join(pod, number, 1)
 	p.touched = append(p.touched, number)
 	p.placed = append(p.placed, placement{pod, number})

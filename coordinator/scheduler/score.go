@@ -116,22 +116,37 @@ func imagesOf(pod *corev1.Pod) []string {
 }
 
 // present is the part of the node's score for a class that depends on the pods that are there.
-func (n *node) present(c *class) Score {
-	var s Score
-	cpu := fraction(n.usedCPU+c.request.scoreCPU, n.allocatable.cpu)
-	memory := fraction(n.usedMemory+c.request.scoreMemory, n.allocatable.memory)
-	s.Free = 100 * (1 - (cpu+memory)/2)
-	s.Balance = 100 * (1 - abs(cpu-memory)/2)
-	if c.company == nil || len(c.company.soft) == 0 {
-		s.Spread = 100 / float64(1+n.owners[c.owner])
+func (p *placer) present(c *class, number int) Score {
+	cpu, memory := p.nodes[number].filling(c)
+	s := Score{Free: 100 * (1 - (cpu+memory)/2), Balance: 100 * (1 - abs(cpu-memory)/2)}
+	if c.spreads() {
+		s.Spread = 100 / float64(1+c.family[int32(number)])
 	}
 	return s
 }
 
+// spreads reports whether pods of the class keep away from their owner's other pods: unless the pod says itself how it
+// wants to be spread.
+func (c *class) spreads() bool { return c.company == nil || len(c.company.soft) == 0 }
+
+// filling is how much of the node's CPU and memory is in use with one more pod of the class.
+func (n *node) filling(c *class) (cpu, memory float64) {
+	return fraction(n.usedCPU+c.request.scoreCPU, n.allocatable.cpu), fraction(n.usedMemory+c.request.scoreMemory, n.allocatable.memory)
+}
+
+// room is the total of present where none of the owner's other pods is.
+func (n *node) room(c *class) float64 {
+	cpu, memory := n.filling(c)
+	total := weightFree*100*(1-(cpu+memory)/2) + weightBalance*100*(1-abs(cpu-memory)/2)
+	if c.spreads() {
+		total += weightSpread * 100
+	}
+	return total
+}
+
 // score is the whole.
 func (p *placer) score(c *class, at pick) Score {
-	n := p.nodes[at.number]
-	s, now := p.lasting(c, n), n.present(c)
+	s, now := p.lasting(c, p.nodes[at.number]), p.present(c, at.number)
 	s.Free, s.Balance, s.Spread, s.Company = now.Free, now.Balance, now.Spread+at.spread, at.company
 	s.Total = s.total()
 	return s

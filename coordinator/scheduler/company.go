@@ -206,6 +206,9 @@ func (o *company) isWelcome(number int) bool {
 	return true
 }
 
+// scores reports whether nodes differ in worth, beside being allowed or not.
+func (o *company) scores() bool { return len(o.soft)+len(o.liked)+len(o.wishes) > 0 }
+
 // crowding is how full the node's domains are for the soft constraints; NaN when the node lacks a label.
 func (o *company) crowding(number int) float64 {
 	var sum float64

@@ -139,12 +139,17 @@ func (r *ranking) best(promised int) (pick, bool) {
 	if feasible == 0 {
 		return pick{}, false
 	}
-	crowding, liking := spanOf(open, func(c *cell) float64 { return c.crowding }), spanOf(open, func(c *cell) float64 { return c.liking })
+	var crowding, liking span
+	company := r.class.company
+	scored := company != nil && company.scores()
+	if scored {
+		crowding, liking = spanOf(open, func(c *cell) float64 { return c.crowding }), spanOf(open, func(c *cell) float64 { return c.liking })
+	}
 	var best pick
 	var top rank
 	for i, c := range open {
 		one := pick{int(c.heap[0].number), feasible, 0, 0}
-		if company := r.class.company; company != nil {
+		if scored {
 			one.spread, one.company = company.spreadScore(c.crowding, crowding), liking.share(c.liking)
 		}
 		if promised >= 0 && r.position[promised] >= 0 && r.cell(promised) == c {
@@ -176,7 +181,7 @@ func (r *ranking) survey() (open []*cell, feasible int) {
 		r.open = append(r.open, c)
 		feasible += len(c.heap)
 	}
-	if company != nil {
+	if company != nil && company.scores() {
 		r.surveys++
 		company.weigh(r.open, r.surveys)
 		for _, c := range r.open {

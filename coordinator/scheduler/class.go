@@ -33,7 +33,7 @@ func (p *placer) class(pod *corev1.Pod) *class {
 	p.key = p.classKey(p.key[:0], pod, &r)
 	c, known := p.classes[string(p.key)]
 	if !known {
-		c = &class{pod: pod, family: p.family(ownerOf(pod)), priority: priority(pod), request: r, needs: needsOf(pod), images: imagesOf(pod)}
+		c = &class{pod: pod, family: p.family(ownerOf(pod)), priority: priority(pod), request: r, needs: needsOf(pod, p.storage.demand(pod)), images: imagesOf(pod)}
 		c.likeness = p.likeness(c)
 		if p.society != nil {
 			c.company = p.society.company(c)
@@ -91,6 +91,11 @@ func appendNeeds(b []byte, pod *corev1.Pod) []byte {
 			panic(fmt.Sprintf("node affinity of pod %s/%s: %v", pod.Namespace, pod.Name, err)) // plain data always marshals
 		}
 		b = append(b, raw...)
+	}
+	if len(pod.Spec.Volumes) > 0 {
+		for _, claim := range claimKeys(pod) {
+			b = append(append(b, '|'), claim...)
+		}
 	}
 	return b
 }

@@ -39,6 +39,11 @@ func (p *placer) explain(c *class, d *Decision) string {
 
 // reasons fills in the class's refusal and outlook.
 func (p *placer) reasons(c *class) {
+	if blocked := p.blocked(c); blocked != "" {
+		c.refusal = fmt.Sprintf("0/%d nodes are available: %s.", len(p.nodes), blocked)
+		c.outlook = histogram(len(p.nodes), map[string]int{preemptNot: len(p.nodes)})
+		return
+	}
 	reasons, preemption := map[string]int{}, map[string]int{}
 	for number := range p.nodes {
 		why, final := p.refuse(c, number)

@@ -22,10 +22,11 @@ type needs struct {
 	required    nodeaffinity.RequiredNodeAffinity
 	preferred   *nodeaffinity.PreferredSchedulingTerms
 	weight      int64 // sum of the preferred terms' weights
+	demand      demand
 }
 
-func needsOf(pod *corev1.Pod) needs {
-	n := needs{tolerations: pod.Spec.Tolerations, required: nodeaffinity.GetRequiredNodeAffinity(pod)}
+func needsOf(pod *corev1.Pod, d demand) needs {
+	n := needs{demand: d, tolerations: pod.Spec.Tolerations, required: nodeaffinity.GetRequiredNodeAffinity(pod)}
 	if a := pod.Spec.Affinity; a == nil || a.NodeAffinity == nil {
 		return n
 	}
@@ -54,6 +55,11 @@ func (n *needs) refuse(node *node) string {
 	}
 	if !n.attracted(node) {
 		return reasonAffinity
+	}
+	for _, nodes := range n.demand.nodes {
+		if !nodes.Match(node.Node) {
+			return reasonVolumeNode
+		}
 	}
 	return ""
 }

@@ -38,11 +38,15 @@ type Asker struct {
 func (f *Fleet) Ask(pod *corev1.Pod) *Asker { return &Asker{f, pod, f.placer.class(pod)} }
 
 // Refused returns why the node cannot take the pod, in kube-scheduler's words; empty when it can. The pod's rules about
-// others, and theirs about it, are judged as if it had left the node where it is.
+// others, and theirs about it, are judged as if it had left the node where it is; a claim that only one pod may have is in
+// use as long as it has not.
 func (a *Asker) Refused(node string) string {
 	number, exists := a.fleet.placer.byName[node]
 	if !exists {
 		return "node does not exist"
+	}
+	if blocked := a.fleet.placer.blocked(a.class); blocked != "" {
+		return blocked
 	}
 	a.join(a.place(), -1)
 	why, _ := a.fleet.placer.refuse(a.class, number)

@@ -18,6 +18,7 @@ import (
 // pass.
 func Finish(s *controller.Snapshot, changes []controller.Change, now time.Time) []controller.Change {
 	in := Input{Nodes: s.Nodes, Namespaces: s.Namespaces, Leaving: map[*corev1.Pod]bool{}, Now: now}
+	in.readStorage(s)
 	waiting := stored(s, changes, &in)
 	created := fresh(s, changes, &in)
 	if len(in.Pending) == 0 {

@@ -58,6 +58,47 @@ func TestVictimsAreFewAndLesser(t *testing.T) {
 	}
 }
 
+// TestPromisesFit: when all victims of one call have gone, all that it placed and promised has room.
+func TestPromisesFit(t *testing.T) {
+	promised := 0
+	for seed := range uint64(200) {
+		in := ranked(seed)
+		decisions := scheduler.Place(in)
+		gone := map[*corev1.Pod]bool{}
+		var added []*corev1.Pod
+		for _, d := range decisions {
+			for _, v := range d.Victims {
+				if gone[v] {
+					t.Errorf("seed %d: %s is preempted twice", seed, v.Name)
+				}
+				gone[v] = true
+			}
+			if d.Node == "" && d.Nominated == "" {
+				continue
+			}
+			p := d.Pod.DeepCopy()
+			p.Spec.NodeName = d.Node + d.Nominated // one of them is empty
+			added = append(added, p)
+			if d.Nominated != "" {
+				promised++
+			}
+		}
+		left := slices.DeleteFunc(slices.Clone(in.Bound), func(p *corev1.Pod) bool { return gone[p] || p.DeletionTimestamp != nil })
+		sums, asked := used(append(left, added...)), used(added)
+		for _, n := range in.Nodes {
+			for name, capacity := range n.Status.Allocatable {
+				is, more := sums[n.Name][name], asked[n.Name][name]
+				if !more.IsZero() && is.Cmp(capacity) > 0 {
+					t.Errorf("seed %d: %s of %s on %s, capacity %s", seed, is.String(), name, n.Name, capacity.String())
+				}
+			}
+		}
+	}
+	if promised < 100 {
+		t.Errorf("%d promises: the generator tests nothing", promised)
+	}
+}
+
 // TestPreemptionComesToRest plays the whole: plans, victims that end, plans. Plans come to rest in each state, no pod of the
 // highest priority is deleted, and in the end nobody waits for a node that he was promised.
 func TestPreemptionComesToRest(t *testing.T) {
@@ -168,6 +209,33 @@ func TestNoThrash(t *testing.T) {
 	}
 	if p := w.Pod("high"); p.Spec.NodeName != "n1" || p.Status.NominatedNodeName != "" || running != 3 || waiting != 2 {
 		t.Errorf("high on %q, %d run and %d wait; want n1, 3 and 2", p.Spec.NodeName, running, waiting)
+	}
+}
+
+// TestLeavingPodsAreEnough: what the same pass deletes for another reason need not be preempted.
+func TestLeavingPodsAreEnough(t *testing.T) {
+	old, young, high := newPod("old", "", "1", "1Mi"), newPod("young", "", "1", "1Mi"), newPod("high", "", "1", "1Mi")
+	value := int32(9)
+	high.Spec.Priority, old.Spec.NodeName, young.Spec.NodeName = &value, "n", "n"
+	young.CreationTimestamp = metav1.NewTime(now.Add(time.Minute))
+	s := &controller.Snapshot{Nodes: []*corev1.Node{newNode("n", "2", "1Gi", 5)}, Pods: []*corev1.Pod{high, old, young}}
+	for _, c := range []struct {
+		changes []controller.Change
+		victim  string
+	}{{nil, "young"}, {[]controller.Change{{Verb: controller.Delete, Object: old}}, "old"}} {
+		deleted, promised := "", ""
+		for _, change := range scheduler.Finish(s, c.changes, now) {
+			p, ok := change.Object.(*corev1.Pod)
+			switch {
+			case ok && change.Verb == controller.Delete:
+				deleted += p.Name
+			case ok && change.Verb == controller.Status && p.Name == "high":
+				promised = p.Status.NominatedNodeName
+			}
+		}
+		if deleted != c.victim || promised != "n" {
+			t.Errorf("%s is deleted, want %s; the pod is promised %q", deleted, c.victim, promised)
+		}
 	}
 }
 

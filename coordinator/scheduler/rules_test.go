@@ -462,3 +462,31 @@ func benchmarkPreempt(b *testing.B) {
 	}
 	b.ReportMetric(float64(len(in.Pending))*float64(b.N)/b.Elapsed().Seconds(), "pods/s")
 }
+
+// TestFleetKnowsRules: whoever plans moves is told of the rules, and of those of pods that it moved in thought.
+func TestFleetKnowsRules(t *testing.T) {
+	in := scheduler.Input{Nodes: []*corev1.Node{newNode("n1", "4", "4Gi", 10), newNode("n2", "4", "4Gi", 10), newNode("n3", "4", "4Gi", 10)}, Now: now}
+	for i := range 2 {
+		p := newPod(fmt.Sprintf("p%d", i+1), "o", "100m", "64Mi")
+		p.Labels, p.Spec.NodeName = map[string]string{"app": "web"}, fmt.Sprintf("n%d", i+1)
+		p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+			TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{MatchLabels: p.Labels},
+		}}}}
+		in.Bound = append(in.Bound, p)
+	}
+	fleet := scheduler.NewFleet(in)
+	one, two := fleet.Ask(in.Bound[0]), fleet.Ask(in.Bound[1])
+	const refusal = "node(s) didn't match pod anti-affinity rules"
+	check := func(when string, a *scheduler.Asker, want ...string) {
+		t.Helper()
+		for i, words := range want {
+			if got := a.Refused(fmt.Sprintf("n%d", i+1)); got != words {
+				t.Errorf("%s: n%d says %q, want %q", when, i+1, got, words)
+			}
+		}
+	}
+	check("at first", one, "", refusal, "")
+	one.Move("n1", "n3")
+	check("after the move", one, "", refusal, "")
+	check("the other, after the move", two, "", "", refusal)
+}

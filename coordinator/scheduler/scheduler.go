@@ -22,9 +22,11 @@ const Name = corev1.DefaultSchedulerName
 // Input is what a placement depends on. Neither the order of the slices nor anything else does matter.
 type Input struct {
 	Nodes      []*corev1.Node
-	Namespaces []*corev1.Namespace  // for the namespace selectors of pod affinity; one that is missing has no labels
-	Bound      []*corev1.Pod        // pods that have a node; those that have finished use nothing
-	Pending    []*corev1.Pod        // pods to place, each at most once
+	Namespaces []*corev1.Namespace // for the namespace selectors of pod affinity; one that is missing has no labels
+	Bound      []*corev1.Pod       // pods that have a node; those that have finished use nothing
+	Pending    []*corev1.Pod       // pods to place, each at most once
+	Claims     []*corev1.PersistentVolumeClaim
+	Volumes    []*corev1.PersistentVolume
 	Leaving    map[*corev1.Pod]bool // bound pods that are about to be deleted, beside those that are being deleted
 	Now        time.Time
 }
@@ -128,6 +130,7 @@ func Waits(p *corev1.Pod) bool {
 type placer struct {
 	nodes     []*node // sorted by name; places in this slice are nodes' numbers everywhere
 	byName    map[string]int
+	storage   *storage
 	society   *society // nil where no pod has rules about others
 	classes   map[string]*class
 	key       []byte               // kept for the next class's key
@@ -166,6 +169,7 @@ func newPlacer(in Input) *placer {
 	for i, n := range p.nodes {
 		p.byName[n.name] = i
 	}
+	p.storage = newStorage(&in)
 	p.society = newSociety(p.nodes, &in)
 	p.settle(in.Bound)
 	return p
@@ -180,6 +184,9 @@ func (p *placer) settle(bound []*corev1.Pod) {
 		}
 		p.occupy(pod, requestOf(pod), number)
 		p.society.join(pod, number, 1)
+		if len(pod.Spec.Volumes) > 0 {
+			p.storage.use(claimKeys(pod))
+		}
 		p.lowest = min(p.lowest, priority(pod))
 		p.bound = append(p.bound, pod)
 	}
@@ -190,8 +197,13 @@ func (p *placer) decide(pod *corev1.Pod) Decision {
 	c := p.class(pod)
 	d := Decision{Pod: pod, Nodes: len(p.nodes)}
 	promised := p.redeem(pod, c)
-	best, ok := p.rank(c).best(promised)
+	var best pick
+	blocked, ok := p.blocked(c) != "", false
+	if !blocked {
+		best, ok = p.rank(c).best(promised)
+	}
 	switch {
+	case blocked: // by something that is not a node's
 	case ok:
 		d.Node, d.Score, d.Feasible = p.nodes[best.number].name, p.score(c, best), best.feasible
 		p.take(pod, c, best.number)
@@ -209,9 +221,18 @@ func (p *placer) decide(pod *corev1.Pod) Decision {
 	return d
 }
 
+// blocked is why a pod of the class can run nowhere for now, empty when that depends on nodes.
+func (p *placer) blocked(c *class) string {
+	if c.needs.demand.refusal == "" && p.storage.taken(c.needs.demand.claims) {
+		return reasonClaimInUse
+	}
+	return c.needs.demand.refusal
+}
+
 func (p *placer) take(pod *corev1.Pod, c *class, number int) {
 	p.occupy(pod, c.request, number)
 	p.society.join(pod, number, 1)
+	p.storage.use(c.needs.demand.claims)
 	p.touched = append(p.touched, number)
 	p.placed = append(p.placed, placement{pod, number})
 	p.helped = p.helped || p.society != nil

@@ -24,6 +24,7 @@ func TestScripts(t *testing.T) {
 		return map[string]controllertest.Command{
 			"node":      func(args []string) ([]string, error) { return nil, w.node(args) },
 			"namespace": func(args []string) ([]string, error) { return nil, w.namespace(args) },
+			"claim":     func(args []string) ([]string, error) { return nil, w.claim(args) },
 			"pod":       func(args []string) ([]string, error) { return nil, w.pod(args) },
 			"place":     func([]string) ([]string, error) { return w.place(), nil },
 			"gone":      func([]string) ([]string, error) { return w.gone(), nil },
@@ -73,7 +74,7 @@ func setResource(list corev1.ResourceList, k, v string) error {
 
 // pod name [x<count>] owner=o on=node cpu=1 memory=1Gi select:k=v tolerate=k:Effect port=8080 priority=5 image=i
 // preempt=Never affinity=<json of NodeAffinity without spaces> near=<json of PodAffinity> apart=<json of PodAntiAffinity>
-// spread=<json of a TopologySpreadConstraint> ns=namespace label:k=v leaving=true nominated=node age=<duration>, or any
+// claim=name spread=<json of a TopologySpreadConstraint> ns=namespace label:k=v leaving=true nominated=node age=<duration>, or any
 // resource.
 func (s *script) pod(args []string) error {
 	count := 1
@@ -112,6 +113,10 @@ func (s *script) onePod(name string, settings []string) error {
 			if err := readRule(p, k, v); err != nil {
 				return err
 			}
+		case k == "claim":
+			p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: v, VolumeSource: corev1.VolumeSource{
+				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: v},
+			}})
 		case k == "ns":
 			p.Namespace = v
 		case k == "nominated":
@@ -192,6 +197,32 @@ func readRule(p *corev1.Pod, kind, text string) error {
 	err := json.Unmarshal([]byte(text), &c)
 	p.Spec.TopologySpreadConstraints = append(p.Spec.TopologySpreadConstraints, c)
 	return err
+}
+
+// claim name on=node mode=ReadWriteOnce phase=Bound: a claim, and its volume if it is bound; without on, it is everywhere.
+func (s *script) claim(args []string) error {
+	c := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: args[0]}, Status: corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound}}
+	v := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv-" + args[0]}}
+	for _, arg := range args[1:] {
+		switch k, value, _ := strings.Cut(arg, "="); k {
+		case "on":
+			v.Spec.NodeAffinity = &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: []string{value}}},
+			}}}}
+		case "mode":
+			c.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.PersistentVolumeAccessMode(value)}
+		case "phase":
+			c.Status.Phase = corev1.PersistentVolumeClaimPhase(value)
+		default:
+			return fmt.Errorf("claim: %s", arg)
+		}
+	}
+	if c.Status.Phase == corev1.ClaimBound {
+		c.Spec.VolumeName = v.Name
+		s.in.Volumes = append(s.in.Volumes, v)
+	}
+	s.in.Claims = append(s.in.Claims, c)
+	return nil
 }
 
 // namespace name label:k=v

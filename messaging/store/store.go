@@ -101,7 +101,7 @@ func Open(ctx context.Context, js jetstream.JetStream, o Options) (*Store, error
 		return nil, fmt.Errorf("open stream %s: %w", messaging.StreamState, err)
 	}
 	return &Store{
-js: own, nc: own.Conn(), api: apiPrefix(own.Options()), log: o.Logger, markerTTL: o.MarkerTTL, room: o.Room,
+		js: own, nc: own.Conn(), api: apiPrefix(own.Options()), log: o.Logger, markerTTL: o.MarkerTTL, room: o.Room,
 		inFlight: make(chan struct{}, maxInFlight), fence: fence{deposed: make(chan struct{})},
 	}, nil
 }

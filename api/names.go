@@ -11,6 +11,9 @@ const (
 // SchemeGroupVersion is the group and version of the kinds in this package.
 var SchemeGroupVersion = schema.GroupVersion{Group: Group, Version: Version}
 
+// AnnotationSkippedRun on a CronJob holds which run did not start at its time and why, so that it is told once.
+const AnnotationSkippedRun = "skerry.dev/skipped-run"
+
 // Annotations on pods.
 const (
 	// AnnotationReplaces holds the UID of the pod that this one was started to replace (start before stop). Such a pod

@@ -23,6 +23,7 @@ import (
 	assignments "skerry.dev/skerry/coordinator/assign"
 	"skerry.dev/skerry/coordinator/automation"
 	"skerry.dev/skerry/coordinator/controller"
+	"skerry.dev/skerry/coordinator/controller/cronjob"
 	"skerry.dev/skerry/coordinator/controller/deployment"
 	"skerry.dev/skerry/coordinator/controller/endpoints"
 	"skerry.dev/skerry/coordinator/controller/garbage"
@@ -252,6 +253,7 @@ func (c *Core) newShell() (*controller.Shell, error) {
 			rebalance.Controller(c.config.rebalanceOptions()),
 			replicaset.Controller(),
 			job.Controller(),
+			cronjob.Controller(),
 			endpoints.Controller(),
 			garbage.Events(0),
 		}, garbage.Controller(garbage.Options{})...),

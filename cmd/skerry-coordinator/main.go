@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // edge machines may have no time zones of their own, and CronJobs name them
 
 	"github.com/spf13/cobra"
 

@@ -40,6 +40,7 @@ type Snapshot struct {
 	Deployments    []*appsv1.Deployment
 	ReplicaSets    []*appsv1.ReplicaSet
 	Jobs           []*batchv1.Job
+	CronJobs       []*batchv1.CronJob
 	Moves          []*api.MovePlan
 
 	// Others holds the objects of every other served kind. A kind that is not a key is unknown: nothing is concluded
@@ -78,6 +79,7 @@ const (
 	Deployments
 	ReplicaSets
 	Jobs
+	CronJobs
 	Moves
 	Others
 	Everything Kinds = 1<<iota - 1
@@ -94,6 +96,7 @@ var (
 	DeploymentKind    = schema.GroupKind{Group: appsv1.GroupName, Kind: "Deployment"}
 	ReplicaSetKind    = schema.GroupKind{Group: appsv1.GroupName, Kind: "ReplicaSet"}
 	JobKind           = schema.GroupKind{Group: batchv1.GroupName, Kind: "Job"}
+	CronJobKind       = schema.GroupKind{Group: batchv1.GroupName, Kind: "CronJob"}
 	MovePlanKind      = schema.GroupKind{Group: api.Group, Kind: "MovePlan"}
 )
 
@@ -103,7 +106,8 @@ func (s *Snapshot) All() iter.Seq2[schema.GroupKind, Object] {
 		_ = each(NamespaceKind, s.Namespaces, yield) && each(NodeKind, s.Nodes, yield) && each(PodKind, s.Pods, yield) &&
 			each(ServiceKind, s.Services, yield) && each(EndpointsKind, s.Endpoints, yield) &&
 			each(EndpointSliceKind, s.EndpointSlices, yield) && each(DeploymentKind, s.Deployments, yield) &&
-			each(ReplicaSetKind, s.ReplicaSets, yield) && each(JobKind, s.Jobs, yield) && each(MovePlanKind, s.Moves, yield) && s.others(yield)
+			each(ReplicaSetKind, s.ReplicaSets, yield) && each(JobKind, s.Jobs, yield) && each(CronJobKind, s.CronJobs, yield) &&
+			each(MovePlanKind, s.Moves, yield) && s.others(yield)
 	}
 }
 
@@ -132,7 +136,7 @@ func each[T Object](kind schema.GroupKind, objects []T, yield func(schema.GroupK
 func (s *Snapshot) Knows(kind schema.GroupKind) bool {
 	switch kind {
 	case NamespaceKind, NodeKind, PodKind, ServiceKind, EndpointsKind, EndpointSliceKind, DeploymentKind, ReplicaSetKind,
-		JobKind, MovePlanKind:
+		JobKind, CronJobKind, MovePlanKind:
 		return true
 	}
 	_, known := s.Others[kind]
@@ -148,7 +152,8 @@ func (s *Snapshot) Changed(old *Snapshot) Kinds {
 	return differ(Namespaces, s.Namespaces, old.Namespaces) | differ(Nodes, s.Nodes, old.Nodes) | differ(Pods, s.Pods, old.Pods) |
 		differ(Services, s.Services, old.Services) | differ(Endpoints, s.Endpoints, old.Endpoints) |
 		differ(EndpointSlices, s.EndpointSlices, old.EndpointSlices) | differ(Deployments, s.Deployments, old.Deployments) |
-		differ(ReplicaSets, s.ReplicaSets, old.ReplicaSets) | differ(Jobs, s.Jobs, old.Jobs) | differ(Moves, s.Moves, old.Moves) | s.differOthers(old)
+		differ(ReplicaSets, s.ReplicaSets, old.ReplicaSets) | differ(Jobs, s.Jobs, old.Jobs) |
+		differ(CronJobs, s.CronJobs, old.CronJobs) | differ(Moves, s.Moves, old.Moves) | s.differOthers(old)
 }
 
 func (s *Snapshot) differOthers(old *Snapshot) Kinds {

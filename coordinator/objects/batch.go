@@ -26,6 +26,23 @@ func jobStrategy() *strategy {
 	}
 }
 
+func cronJobStrategy() *strategy {
+	return &strategy{
+		create: one(func(c *batchv1.CronJob) {
+			c.Status = batchv1.CronJobStatus{}
+			c.Generation = 1
+		}),
+		update: two(func(c, old *batchv1.CronJob) {
+			old.Status.DeepCopyInto(&c.Status)
+			if !equality.Semantic.DeepEqual(c.Spec, old.Spec) {
+				c.Generation = old.Generation + 1
+			}
+		}),
+		status: two(func(c, old *batchv1.CronJob) { old.Spec.DeepCopyInto(&c.Spec) }),
+		rules:  templateRules,
+	}
+}
+
 // The labels of a Job's pods from before they had a prefix; clients still select by them.
 const (
 	legacyJobName       = "job-name"

@@ -21,6 +21,7 @@ var (
 	deployments = resource.ForObject((*appsv1.Deployment)(nil))
 	replicaSets = resource.ForObject((*appsv1.ReplicaSet)(nil))
 	jobs        = resource.ForObject((*batchv1.Job)(nil))
+	cronJobs    = resource.ForObject((*batchv1.CronJob)(nil))
 )
 
 // allStrategies binds strategies to kinds. A kind without an entry follows the default rules.
@@ -39,6 +40,7 @@ func (s *Store) allStrategies() map[*resource.Resource]*strategy {
 		deployments:            deploymentStrategy(),
 		replicaSets:            replicaSetStrategy(),
 		jobs:                   jobStrategy(),
+		cronJobs:               cronJobStrategy(),
 		core("Endpoints"):      {createOnUpdate: true},
 		core("Event"):          {createOnUpdate: true},
 		core("Secret"):         {create: one(foldStringData), update: two(updateSecret)},

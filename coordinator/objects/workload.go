@@ -61,6 +61,8 @@ func templateRules(obj, _ runtime.Object) field.ErrorList {
 		return podRules(&w.Spec.Template.Spec, path)
 	case *batchv1.Job:
 		return podRules(&w.Spec.Template.Spec, path)
+	case *batchv1.CronJob:
+		return podRules(&w.Spec.JobTemplate.Spec.Template.Spec, field.NewPath("spec", "jobTemplate", "spec", "template", "spec"))
 	}
 	return nil
 }

@@ -86,10 +86,13 @@ func apps() []*Resource {
 
 func batch() []*Resource {
 	v1 := batchv1.SchemeGroupVersion
-	job := v1.WithKind("Job")
+	job, cron := v1.WithKind("Job"), v1.WithKind("CronJob")
 	return []*Resource{
 		kind[batchv1.Job, batchv1.JobList](job, "jobs", Resource{
 			Categories: []string{"all"}, Namespaced: true, Subresources: []Subresource{status(job)},
+		}),
+		kind[batchv1.CronJob, batchv1.CronJobList](cron, "cronjobs", Resource{
+			ShortNames: []string{"cj"}, Categories: []string{"all"}, Namespaced: true, Subresources: []Subresource{status(cron)},
 		}),
 	}
 }

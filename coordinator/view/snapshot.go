@@ -44,6 +44,7 @@ func (s *snapshots) take(v *View) *controller.Snapshot {
 		Deployments:    sliceOf[*appsv1.Deployment](s, v),
 		ReplicaSets:    sliceOf[*appsv1.ReplicaSet](s, v),
 		Jobs:           sliceOf[*batchv1.Job](s, v),
+		CronJobs:       sliceOf[*batchv1.CronJob](s, v),
 		Moves:          sliceOf[*api.MovePlan](s, v),
 		Others:         s.others(v),
 	}

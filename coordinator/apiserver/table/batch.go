@@ -6,6 +6,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 )
 
@@ -67,4 +68,32 @@ func jobDuration(j *batchv1.Job, now time.Time) string {
 		end = j.Status.CompletionTime.Time
 	}
 	return duration.HumanDuration(end.Sub(j.Status.StartTime.Time))
+}
+
+var cronJobLayout = layout(cronJobCells,
+	name,
+	text("Schedule", batchv1.CronJobSpec{}.SwaggerDoc()["schedule"]),
+	text("Timezone", batchv1.CronJobSpec{}.SwaggerDoc()["timeZone"]),
+	metav1.TableColumnDefinition{Name: "Suspend", Type: "boolean", Description: batchv1.CronJobSpec{}.SwaggerDoc()["suspend"]},
+	number("Active", batchv1.CronJobStatus{}.SwaggerDoc()["active"]),
+	text("Last Schedule", batchv1.CronJobStatus{}.SwaggerDoc()["lastScheduleTime"]),
+	age, wideContainers, wideImages, wideSelector,
+)
+
+func cronJobCells(c *batchv1.CronJob, now time.Time) []any {
+	names, images := containers(c.Spec.JobTemplate.Spec.Template.Spec.Containers)
+	last, zone, suspend := none, none, unset
+	if c.Status.LastScheduleTime != nil {
+		last = since(*c.Status.LastScheduleTime, now)
+	}
+	if c.Spec.TimeZone != nil {
+		zone = *c.Spec.TimeZone
+	}
+	if c.Spec.Suspend != nil {
+		suspend = map[bool]string{true: "True", false: "False"}[*c.Spec.Suspend]
+	}
+	return []any{
+		c.Name, c.Spec.Schedule, zone, suspend, int64(len(c.Status.Active)), last,
+		since(c.CreationTimestamp, now), names, images, selector(c.Spec.JobTemplate.Spec.Selector),
+	}
 }

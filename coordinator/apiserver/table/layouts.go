@@ -18,6 +18,7 @@ var layouts = map[schema.GroupKind]Layout{
 	{Kind: "Endpoints"}:                                 endpointsLayout,
 	{Group: "apps", Kind: "Deployment"}:                 deploymentLayout,
 	{Group: "apps", Kind: "ReplicaSet"}:                 replicaSetLayout,
+	{Group: "batch", Kind: "CronJob"}:                   cronJobLayout,
 	{Group: "batch", Kind: "Job"}:                       jobLayout,
 	{Group: "coordination.k8s.io", Kind: "Lease"}:       leaseLayout,
 	{Group: "scheduling.k8s.io", Kind: "PriorityClass"}: priorityClassLayout,

@@ -61,7 +61,7 @@ func Kind(o controller.Object) schema.GroupKind {
 	switch o.(type) {
 	case *appsv1.Deployment, *appsv1.ReplicaSet:
 		return schema.GroupKind{Group: "apps", Kind: name}
-	case *batchv1.Job:
+	case *batchv1.Job, *batchv1.CronJob:
 		return schema.GroupKind{Group: batchv1.GroupName, Kind: name}
 	case *discoveryv1.EndpointSlice:
 		return schema.GroupKind{Group: "discovery.k8s.io", Kind: name}
@@ -182,6 +182,8 @@ func add(s *controller.Snapshot, kind schema.GroupKind, o controller.Object) {
 		s.ReplicaSets = append(s.ReplicaSets, v)
 	case *batchv1.Job:
 		s.Jobs = append(s.Jobs, v)
+	case *batchv1.CronJob:
+		s.CronJobs = append(s.CronJobs, v)
 	case *api.MovePlan:
 		s.Moves = append(s.Moves, v)
 	default:

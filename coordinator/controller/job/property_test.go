@@ -28,10 +28,9 @@ func TestCountsSurviveCrashes(t *testing.T) {
 
 type fate struct {
 	*testing.T
-	random  *rand.Rand
-	w       *controllertest.World
-	ends    map[types.UID]corev1.PodPhase // how pods ended, told once
-	unasked map[types.UID]bool
+	random *rand.Rand
+	w      *controllertest.World
+	ends   map[types.UID]corev1.PodPhase // how pods ended
 }
 
 func (f *fate) run() {

@@ -2,6 +2,7 @@ package job
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -134,10 +135,8 @@ func (w *work) finish() {
 	if len(w.active)+len(w.terminating)+len(uncounted.Succeeded)+len(uncounted.Failed) > 0 {
 		return
 	}
-	for _, pod := range w.pods {
-		if tracked(pod) {
-			return
-		}
+	if slices.ContainsFunc(w.pods, tracked) {
+		return
 	}
 	if w.verdict.Type == batchv1.JobFailureTarget {
 		w.setCondition(batchv1.JobFailed, corev1.ConditionTrue, w.verdict.Reason, w.verdict.Message)

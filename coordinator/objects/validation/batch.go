@@ -11,6 +11,7 @@ import (
 	podapi "k8s.io/kubernetes/pkg/api/pod"
 	"k8s.io/kubernetes/pkg/apis/batch"
 	batchrules "k8s.io/kubernetes/pkg/apis/batch/validation"
+	corerules "k8s.io/kubernetes/pkg/apis/core/validation"
 	"k8s.io/utils/ptr"
 )
 
@@ -22,6 +23,26 @@ func (v *Validator) addBatch() {
 	}, func(j, old *batch.Job) field.ErrorList {
 		return batchrules.ValidateJobUpdateStatus(j, old, jobStatusOptions(j, old))
 	}, warnJob)
+	kind(v, schema.GroupKind{Group: batch.GroupName, Kind: "CronJob"}, func(c *batch.CronJob) field.ErrorList {
+		return batchrules.ValidateCronJobCreate(c, podapi.GetValidationOptionsFromPodTemplate(&c.Spec.JobTemplate.Spec.Template, nil))
+	}, validateCronJobUpdate, func(c, old *batch.CronJob) field.ErrorList {
+		return corerules.ValidateObjectMetaUpdate(&c.ObjectMeta, &old.ObjectMeta, field.NewPath("metadata"))
+	}, warnCronJob)
+}
+
+func validateCronJobUpdate(c, old *batch.CronJob) field.ErrorList {
+	return batchrules.ValidateCronJobUpdate(c, old, podapi.GetValidationOptionsFromPodTemplate(&c.Spec.JobTemplate.Spec.Template, &old.Spec.JobTemplate.Spec.Template))
+}
+
+func warnCronJob(ctx context.Context, c, old *batch.CronJob) []string {
+	path := field.NewPath("spec", "jobTemplate", "spec")
+	switch {
+	case old == nil:
+		return append(warnName(c.Name, "Pod names and hostnames"), jobapi.WarningsForJobSpec(ctx, path, &c.Spec.JobTemplate.Spec, nil)...)
+	case c.Generation != old.Generation:
+		return jobapi.WarningsForJobSpec(ctx, path, &c.Spec.JobTemplate.Spec, &old.Spec.JobTemplate.Spec)
+	}
+	return nil
 }
 
 func warnJob(ctx context.Context, j, old *batch.Job) []string {

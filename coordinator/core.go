@@ -24,6 +24,7 @@ import (
 	"skerry.dev/skerry/coordinator/automation"
 	"skerry.dev/skerry/coordinator/controller"
 	"skerry.dev/skerry/coordinator/controller/cronjob"
+	"skerry.dev/skerry/coordinator/controller/daemonset"
 	"skerry.dev/skerry/coordinator/controller/deployment"
 	"skerry.dev/skerry/coordinator/controller/endpoints"
 	"skerry.dev/skerry/coordinator/controller/garbage"
@@ -252,6 +253,7 @@ func (c *Core) newShell() (*controller.Shell, error) {
 			deployment.Controller(),
 			rebalance.Controller(c.config.rebalanceOptions()),
 			replicaset.Controller(),
+			daemonset.Controller(),
 			job.Controller(),
 			cronjob.Controller(),
 			endpoints.Controller(),

@@ -62,6 +62,34 @@ func PodAvailable(p *corev1.Pod, minReadySeconds int32, now time.Time) (availabl
 	return false, due
 }
 
+// PodEnd is when a pod that has ended or is being deleted did so, as well as can be told.
+func PodEnd(pod *corev1.Pod) time.Time {
+	var last time.Time
+	for i := range pod.Status.ContainerStatuses {
+		t := pod.Status.ContainerStatuses[i].State.Terminated
+		if t == nil || t.FinishedAt.IsZero() {
+			last = time.Time{}
+			break
+		}
+		if t.FinishedAt.After(last) {
+			last = t.FinishedAt.Time
+		}
+	}
+	if !last.IsZero() {
+		return last
+	}
+	if c := PodCondition(pod, corev1.PodReady); c != nil && c.Status == corev1.ConditionFalse && !c.LastTransitionTime.IsZero() {
+		return c.LastTransitionTime.Time
+	}
+	if at := pod.DeletionTimestamp; at != nil {
+		if grace := pod.DeletionGracePeriodSeconds; grace != nil {
+			return at.Add(-time.Duration(*grace) * time.Second)
+		}
+		return at.Time
+	}
+	return pod.CreationTimestamp.Time
+}
+
 // SetPodCondition puts c into the status, keeping the transition time while the status of the condition stays, and
 // reports whether anything changed. A zero LastTransitionTime becomes now.
 func SetPodCondition(status *corev1.PodStatus, c corev1.PodCondition, now time.Time) bool {

@@ -39,6 +39,8 @@ type Snapshot struct {
 	EndpointSlices []*discoveryv1.EndpointSlice
 	Deployments    []*appsv1.Deployment
 	ReplicaSets    []*appsv1.ReplicaSet
+	DaemonSets     []*appsv1.DaemonSet
+	Revisions      []*appsv1.ControllerRevision
 	Jobs           []*batchv1.Job
 	CronJobs       []*batchv1.CronJob
 	Moves          []*api.MovePlan
@@ -78,6 +80,8 @@ const (
 	EndpointSlices
 	Deployments
 	ReplicaSets
+	DaemonSets
+	Revisions
 	Jobs
 	CronJobs
 	Moves
@@ -95,6 +99,8 @@ var (
 	EndpointSliceKind = schema.GroupKind{Group: discoveryv1.GroupName, Kind: "EndpointSlice"}
 	DeploymentKind    = schema.GroupKind{Group: appsv1.GroupName, Kind: "Deployment"}
 	ReplicaSetKind    = schema.GroupKind{Group: appsv1.GroupName, Kind: "ReplicaSet"}
+	DaemonSetKind     = schema.GroupKind{Group: appsv1.GroupName, Kind: "DaemonSet"}
+	RevisionKind      = schema.GroupKind{Group: appsv1.GroupName, Kind: "ControllerRevision"}
 	JobKind           = schema.GroupKind{Group: batchv1.GroupName, Kind: "Job"}
 	CronJobKind       = schema.GroupKind{Group: batchv1.GroupName, Kind: "CronJob"}
 	MovePlanKind      = schema.GroupKind{Group: api.Group, Kind: "MovePlan"}
@@ -106,7 +112,8 @@ func (s *Snapshot) All() iter.Seq2[schema.GroupKind, Object] {
 		_ = each(NamespaceKind, s.Namespaces, yield) && each(NodeKind, s.Nodes, yield) && each(PodKind, s.Pods, yield) &&
 			each(ServiceKind, s.Services, yield) && each(EndpointsKind, s.Endpoints, yield) &&
 			each(EndpointSliceKind, s.EndpointSlices, yield) && each(DeploymentKind, s.Deployments, yield) &&
-			each(ReplicaSetKind, s.ReplicaSets, yield) && each(JobKind, s.Jobs, yield) && each(CronJobKind, s.CronJobs, yield) &&
+			each(ReplicaSetKind, s.ReplicaSets, yield) && each(DaemonSetKind, s.DaemonSets, yield) &&
+			each(RevisionKind, s.Revisions, yield) && each(JobKind, s.Jobs, yield) && each(CronJobKind, s.CronJobs, yield) &&
 			each(MovePlanKind, s.Moves, yield) && s.others(yield)
 	}
 }
@@ -136,7 +143,7 @@ func each[T Object](kind schema.GroupKind, objects []T, yield func(schema.GroupK
 func (s *Snapshot) Knows(kind schema.GroupKind) bool {
 	switch kind {
 	case NamespaceKind, NodeKind, PodKind, ServiceKind, EndpointsKind, EndpointSliceKind, DeploymentKind, ReplicaSetKind,
-		JobKind, CronJobKind, MovePlanKind:
+		DaemonSetKind, RevisionKind, JobKind, CronJobKind, MovePlanKind:
 		return true
 	}
 	_, known := s.Others[kind]
@@ -152,7 +159,8 @@ func (s *Snapshot) Changed(old *Snapshot) Kinds {
 	return differ(Namespaces, s.Namespaces, old.Namespaces) | differ(Nodes, s.Nodes, old.Nodes) | differ(Pods, s.Pods, old.Pods) |
 		differ(Services, s.Services, old.Services) | differ(Endpoints, s.Endpoints, old.Endpoints) |
 		differ(EndpointSlices, s.EndpointSlices, old.EndpointSlices) | differ(Deployments, s.Deployments, old.Deployments) |
-		differ(ReplicaSets, s.ReplicaSets, old.ReplicaSets) | differ(Jobs, s.Jobs, old.Jobs) |
+		differ(ReplicaSets, s.ReplicaSets, old.ReplicaSets) | differ(DaemonSets, s.DaemonSets, old.DaemonSets) |
+		differ(Revisions, s.Revisions, old.Revisions) | differ(Jobs, s.Jobs, old.Jobs) |
 		differ(CronJobs, s.CronJobs, old.CronJobs) | differ(Moves, s.Moves, old.Moves) | s.differOthers(old)
 }
 

@@ -20,6 +20,7 @@ var (
 	services    = resource.ForObject((*corev1.Service)(nil))
 	deployments = resource.ForObject((*appsv1.Deployment)(nil))
 	replicaSets = resource.ForObject((*appsv1.ReplicaSet)(nil))
+	daemonSets  = resource.ForObject((*appsv1.DaemonSet)(nil))
 	jobs        = resource.ForObject((*batchv1.Job)(nil))
 	cronJobs    = resource.ForObject((*batchv1.CronJob)(nil))
 )
@@ -39,6 +40,7 @@ func (s *Store) allStrategies() map[*resource.Resource]*strategy {
 		services:               s.serviceStrategy(),
 		deployments:            deploymentStrategy(),
 		replicaSets:            replicaSetStrategy(),
+		daemonSets:             daemonSetStrategy(),
 		jobs:                   jobStrategy(),
 		cronJobs:               cronJobStrategy(),
 		core("Endpoints"):      {createOnUpdate: true},

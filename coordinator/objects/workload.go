@@ -2,6 +2,7 @@ package objects
 
 import (
 	"maps"
+	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -50,6 +51,42 @@ func replicaSetStrategy() *strategy {
 	}
 }
 
+func daemonSetStrategy() *strategy {
+	return &strategy{
+		create: one(func(d *appsv1.DaemonSet) {
+			d.Status = appsv1.DaemonSetStatus{}
+			d.Generation = 1
+			setTemplateGeneration(d, 1)
+		}),
+		update: two(updateDaemonSet),
+		status: two(func(d, old *appsv1.DaemonSet) { old.Spec.DeepCopyInto(&d.Spec) }),
+		rules:  templateRules,
+	}
+}
+
+func updateDaemonSet(d, old *appsv1.DaemonSet) {
+	old.Status.DeepCopyInto(&d.Status)
+	generation, err := strconv.ParseInt(old.Annotations[appsv1.DeprecatedTemplateGeneration], 10, 64)
+	if err != nil {
+		generation = 1 // nobody but this strategy writes it
+	}
+	if !equality.Semantic.DeepEqual(d.Spec.Template, old.Spec.Template) {
+		generation++
+	}
+	setTemplateGeneration(d, generation)
+	if !equality.Semantic.DeepEqual(d.Spec, old.Spec) {
+		d.Generation = old.Generation + 1
+	}
+}
+
+// setTemplateGeneration counts changes of the template, as upstream still does: its rules ask for it.
+func setTemplateGeneration(d *appsv1.DaemonSet, generation int64) {
+	if d.Annotations == nil {
+		d.Annotations = map[string]string{}
+	}
+	d.Annotations[appsv1.DeprecatedTemplateGeneration] = strconv.FormatInt(generation, 10)
+}
+
 // templateRules are our own rules for pods, applied to the template they are made from, so that whoever posts a workload
 // hears of them and not the controller that makes its pods.
 func templateRules(obj, _ runtime.Object) field.ErrorList {
@@ -58,6 +95,8 @@ func templateRules(obj, _ runtime.Object) field.ErrorList {
 	case *appsv1.Deployment:
 		return podRules(&w.Spec.Template.Spec, path)
 	case *appsv1.ReplicaSet:
+		return podRules(&w.Spec.Template.Spec, path)
+	case *appsv1.DaemonSet:
 		return podRules(&w.Spec.Template.Spec, path)
 	case *batchv1.Job:
 		return podRules(&w.Spec.Template.Spec, path)

@@ -73,7 +73,7 @@ func podSubresources(pod schema.GroupVersionKind) []Subresource {
 
 func apps() []*Resource {
 	v1 := appsv1.SchemeGroupVersion
-	deployment, set := v1.WithKind("Deployment"), v1.WithKind("ReplicaSet")
+	deployment, set, daemon := v1.WithKind("Deployment"), v1.WithKind("ReplicaSet"), v1.WithKind("DaemonSet")
 	return []*Resource{
 		kind[appsv1.Deployment, appsv1.DeploymentList](deployment, "deployments", Resource{
 			ShortNames: []string{"deploy"}, Categories: []string{"all"}, Namespaced: true, Subresources: []Subresource{scale(), status(deployment)},
@@ -81,6 +81,10 @@ func apps() []*Resource {
 		kind[appsv1.ReplicaSet, appsv1.ReplicaSetList](set, "replicasets", Resource{
 			ShortNames: []string{"rs"}, Categories: []string{"all"}, Namespaced: true, Subresources: []Subresource{scale(), status(set)},
 		}),
+		kind[appsv1.DaemonSet, appsv1.DaemonSetList](daemon, "daemonsets", Resource{
+			ShortNames: []string{"ds"}, Categories: []string{"all"}, Namespaced: true, Subresources: []Subresource{status(daemon)},
+		}),
+		kind[appsv1.ControllerRevision, appsv1.ControllerRevisionList](v1.WithKind("ControllerRevision"), "controllerrevisions", Resource{Namespaced: true}),
 	}
 }
 

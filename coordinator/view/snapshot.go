@@ -43,6 +43,8 @@ func (s *snapshots) take(v *View) *controller.Snapshot {
 		EndpointSlices: sliceOf[*discoveryv1.EndpointSlice](s, v),
 		Deployments:    sliceOf[*appsv1.Deployment](s, v),
 		ReplicaSets:    sliceOf[*appsv1.ReplicaSet](s, v),
+		DaemonSets:     sliceOf[*appsv1.DaemonSet](s, v),
+		Revisions:      sliceOf[*appsv1.ControllerRevision](s, v),
 		Jobs:           sliceOf[*batchv1.Job](s, v),
 		CronJobs:       sliceOf[*batchv1.CronJob](s, v),
 		Moves:          sliceOf[*api.MovePlan](s, v),

@@ -2,9 +2,13 @@ package table
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 var (
@@ -45,6 +49,42 @@ func replicaSetCells(r *appsv1.ReplicaSet, now time.Time) []any {
 		since(r.CreationTimestamp, now), names, images, selector(r.Spec.Selector),
 	}
 }
+
+var daemonSetLayout = layout(daemonSetCells,
+	name,
+	number("Desired", appsv1.DaemonSetStatus{}.SwaggerDoc()["desiredNumberScheduled"]),
+	number("Current", appsv1.DaemonSetStatus{}.SwaggerDoc()["currentNumberScheduled"]),
+	number("Ready", appsv1.DaemonSetStatus{}.SwaggerDoc()["numberReady"]),
+	number("Up-to-date", appsv1.DaemonSetStatus{}.SwaggerDoc()["updatedNumberScheduled"]),
+	number("Available", appsv1.DaemonSetStatus{}.SwaggerDoc()["numberAvailable"]),
+	text("Node Selector", corev1.PodSpec{}.SwaggerDoc()["nodeSelector"]),
+	age, wideContainers, wideImages, wideSelector,
+)
+
+func daemonSetCells(d *appsv1.DaemonSet, now time.Time) []any {
+	names, images := containers(d.Spec.Template.Spec.Containers)
+	s := d.Status
+	return []any{
+		d.Name, int64(s.DesiredNumberScheduled), int64(s.CurrentNumberScheduled), int64(s.NumberReady),
+		int64(s.UpdatedNumberScheduled), int64(s.NumberAvailable),
+		selector(&metav1.LabelSelector{MatchLabels: d.Spec.Template.Spec.NodeSelector}),
+		since(d.CreationTimestamp, now), names, images, selector(d.Spec.Selector),
+	}
+}
+
+var controllerRevisionLayout = layout(func(r *appsv1.ControllerRevision, now time.Time) []any {
+	owner := none
+	if ref := metav1.GetControllerOfNoCopy(r); ref != nil {
+		group, _ := schema.ParseGroupVersion(ref.APIVersion) // its zero value is no group
+		owner = strings.ToLower(schema.GroupKind{Group: group.Group, Kind: ref.Kind}.String()) + "/" + ref.Name
+	}
+	return []any{r.Name, owner, r.Revision, since(r.CreationTimestamp, now)}
+},
+	name,
+	text("Controller", "Controller of the object"),
+	text("Revision", appsv1.ControllerRevision{}.SwaggerDoc()["revision"]),
+	age,
+)
 
 // replicas is the wanted number; the API's default is one.
 func replicas(n *int32) int64 {

@@ -59,7 +59,7 @@ func New() *World {
 func Kind(o controller.Object) schema.GroupKind {
 	name := reflect.TypeOf(o).Elem().Name()
 	switch o.(type) {
-	case *appsv1.Deployment, *appsv1.ReplicaSet:
+	case *appsv1.Deployment, *appsv1.ReplicaSet, *appsv1.DaemonSet, *appsv1.ControllerRevision:
 		return schema.GroupKind{Group: "apps", Kind: name}
 	case *batchv1.Job, *batchv1.CronJob:
 		return schema.GroupKind{Group: batchv1.GroupName, Kind: name}
@@ -180,6 +180,10 @@ func add(s *controller.Snapshot, kind schema.GroupKind, o controller.Object) {
 		s.Deployments = append(s.Deployments, v)
 	case *appsv1.ReplicaSet:
 		s.ReplicaSets = append(s.ReplicaSets, v)
+	case *appsv1.DaemonSet:
+		s.DaemonSets = append(s.DaemonSets, v)
+	case *appsv1.ControllerRevision:
+		s.Revisions = append(s.Revisions, v)
 	case *batchv1.Job:
 		s.Jobs = append(s.Jobs, v)
 	case *batchv1.CronJob:

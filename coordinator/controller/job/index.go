@@ -75,7 +75,7 @@ func (w *work) delay() {
 
 func later(pod, than *corev1.Pod) bool {
 	a, b := failuresBefore(pod)+ignoredBefore(pod), failuresBefore(than)+ignoredBefore(than)
-	return a > b || a == b && finishTime(pod).After(finishTime(than))
+	return a > b || a == b && controller.PodEnd(pod).After(controller.PodEnd(than))
 }
 
 func failuresBefore(pod *corev1.Pod) int32 {

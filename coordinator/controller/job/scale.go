@@ -93,7 +93,7 @@ func (w *work) create(count int) {
 		return
 	}
 	for _, i := range w.pending(count) {
-		if last := w.delayed[i]; last != nil && !w.rested(failuresBefore(last)+ignoredBefore(last)+1, finishTime(last)) {
+		if last := w.delayed[i]; last != nil && !w.rested(failuresBefore(last)+ignoredBefore(last)+1, controller.PodEnd(last)) {
 			continue
 		}
 		w.make(w.newIndexedPod(names, i))
@@ -125,12 +125,12 @@ func (w *work) rested(failures int32, last time.Time) bool {
 func (w *work) recentFailures() (failures int32, last time.Time) {
 	var success time.Time
 	for _, pod := range w.pods {
-		if t := finishTime(pod); pod.Status.Phase == corev1.PodSucceeded && t.After(success) {
+		if t := controller.PodEnd(pod); pod.Status.Phase == corev1.PodSucceeded && t.After(success) {
 			success = t
 		}
 	}
 	for _, pod := range w.pods {
-		if t := finishTime(pod); w.podFailed(pod) && t.After(success) && !w.unwanted(pod) {
+		if t := controller.PodEnd(pod); w.podFailed(pod) && t.After(success) && !w.unwanted(pod) {
 			failures++
 			if t.After(last) {
 				last = t
@@ -143,32 +143,4 @@ func (w *work) recentFailures() (failures int32, last time.Time) {
 // unwanted reports that the pod was deleted because the Job wanted fewer: that is no failure, and not counted.
 func (w *work) unwanted(pod *corev1.Pod) bool {
 	return pod.DeletionTimestamp != nil && !tracked(pod) && pod.Status.Phase != corev1.PodFailed && !w.noted(pod)
-}
-
-// finishTime is when the pod ended, as well as can be told.
-func finishTime(pod *corev1.Pod) time.Time {
-	var last time.Time
-	for i := range pod.Status.ContainerStatuses {
-		t := pod.Status.ContainerStatuses[i].State.Terminated
-		if t == nil || t.FinishedAt.IsZero() {
-			last = time.Time{}
-			break
-		}
-		if t.FinishedAt.After(last) {
-			last = t.FinishedAt.Time
-		}
-	}
-	if !last.IsZero() {
-		return last
-	}
-	if c := controller.PodCondition(pod, corev1.PodReady); c != nil && c.Status == corev1.ConditionFalse && !c.LastTransitionTime.IsZero() {
-		return c.LastTransitionTime.Time
-	}
-	if at := pod.DeletionTimestamp; at != nil {
-		if grace := pod.DeletionGracePeriodSeconds; grace != nil {
-			return at.Add(-time.Duration(*grace) * time.Second)
-		}
-		return at.Time
-	}
-	return pod.CreationTimestamp.Time
 }

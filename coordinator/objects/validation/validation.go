@@ -56,6 +56,7 @@ func New() (*Validator, error) {
 	}
 	v.addCore()
 	v.addWorkloads()
+	v.addDaemons()
 	v.addBatch()
 	v.addScheduling()
 	v.addRest()

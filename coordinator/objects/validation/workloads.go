@@ -3,6 +3,7 @@ package validation
 import (
 	"context"
 
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	podapi "k8s.io/kubernetes/pkg/api/pod"
@@ -36,6 +37,22 @@ func (v *Validator) addWorkloads() {
 		}
 		return warnTemplate(ctx, &rs.Spec.Template, &old.Spec.Template)
 	})
+}
+
+func (v *Validator) addDaemons() {
+	kind(v, schema.GroupKind{Group: apps.GroupName, Kind: "DaemonSet"}, func(d *apps.DaemonSet) field.ErrorList {
+		return appsrules.ValidateDaemonSet(d, podapi.GetValidationOptionsFromPodTemplate(&d.Spec.Template, nil))
+	}, func(d, old *apps.DaemonSet) field.ErrorList {
+		o := podapi.GetValidationOptionsFromPodTemplate(&d.Spec.Template, &old.Spec.Template)
+		o.AllowInvalidLabelValueInSelector = o.AllowInvalidLabelValueInSelector || metav1validation.LabelSelectorHasInvalidLabelValue(old.Spec.Selector)
+		return appsrules.ValidateDaemonSetUpdate(d, old, o)
+	}, appsrules.ValidateDaemonSetStatusUpdate, func(ctx context.Context, d, old *apps.DaemonSet) []string {
+		if old == nil {
+			return warnTemplate(ctx, &d.Spec.Template, nil)
+		}
+		return warnTemplate(ctx, &d.Spec.Template, &old.Spec.Template)
+	})
+	kind(v, schema.GroupKind{Group: apps.GroupName, Kind: "ControllerRevision"}, appsrules.ValidateControllerRevisionCreate, appsrules.ValidateControllerRevisionUpdate, nil, nil)
 }
 
 func warnTemplate(ctx context.Context, template, old *core.PodTemplateSpec) []string {

@@ -33,6 +33,7 @@ import (
 	"skerry.dev/skerry/coordinator/controller/performer"
 	"skerry.dev/skerry/coordinator/controller/rebalance"
 	"skerry.dev/skerry/coordinator/controller/replicaset"
+	"skerry.dev/skerry/coordinator/controller/statefulset"
 	"skerry.dev/skerry/coordinator/fleet"
 	"skerry.dev/skerry/coordinator/objects"
 	"skerry.dev/skerry/coordinator/scheduler"
@@ -254,6 +255,7 @@ func (c *Core) newShell() (*controller.Shell, error) {
 			rebalance.Controller(c.config.rebalanceOptions()),
 			replicaset.Controller(),
 			daemonset.Controller(),
+			statefulset.Controller(),
 			job.Controller(),
 			cronjob.Controller(),
 			endpoints.Controller(),

@@ -11,7 +11,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"skerry.dev/skerry/api"
 )
 
 // Timing of the shell.
@@ -217,7 +220,24 @@ func (s *Shell) write(ctx context.Context, c Change) {
 	case overtaken(c, err) || ctx.Err() != nil:
 	default:
 		s.Logger.Warn("change refused", "verb", string(c.Verb), "object", objectKey(c), "err", err)
+		s.complain(c, err)
 	}
+}
+
+// complain tells people about a refused create at its owner, where they look. A ReplicaSet says so itself, in its status.
+func (s *Shell) complain(c Change, err error) {
+	o, ok := c.Object.(metav1.Object)
+	if !ok || c.Verb != Create {
+		return
+	}
+	owner := metav1.GetControllerOfNoCopy(o)
+	if owner == nil || owner.Kind == ReplicaSetKind.Kind {
+		return
+	}
+	s.Recorder.Record(Event{
+		Regarding: corev1.ObjectReference{APIVersion: owner.APIVersion, Kind: owner.Kind, Namespace: o.GetNamespace(), Name: owner.Name, UID: owner.UID},
+		Type:      corev1.EventTypeWarning, Reason: "FailedCreate", Message: "Error creating: " + err.Error(), Component: api.ComponentController,
+	})
 }
 
 // overtaken reports that somebody else was faster: the next plan sees what they did.

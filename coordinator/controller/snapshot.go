@@ -40,6 +40,7 @@ type Snapshot struct {
 	Deployments    []*appsv1.Deployment
 	ReplicaSets    []*appsv1.ReplicaSet
 	DaemonSets     []*appsv1.DaemonSet
+	StatefulSets   []*appsv1.StatefulSet
 	Revisions      []*appsv1.ControllerRevision
 	Jobs           []*batchv1.Job
 	CronJobs       []*batchv1.CronJob
@@ -81,6 +82,7 @@ const (
 	Deployments
 	ReplicaSets
 	DaemonSets
+	StatefulSets
 	Revisions
 	Jobs
 	CronJobs
@@ -100,6 +102,7 @@ var (
 	DeploymentKind    = schema.GroupKind{Group: appsv1.GroupName, Kind: "Deployment"}
 	ReplicaSetKind    = schema.GroupKind{Group: appsv1.GroupName, Kind: "ReplicaSet"}
 	DaemonSetKind     = schema.GroupKind{Group: appsv1.GroupName, Kind: "DaemonSet"}
+	StatefulSetKind   = schema.GroupKind{Group: appsv1.GroupName, Kind: "StatefulSet"}
 	RevisionKind      = schema.GroupKind{Group: appsv1.GroupName, Kind: "ControllerRevision"}
 	JobKind           = schema.GroupKind{Group: batchv1.GroupName, Kind: "Job"}
 	CronJobKind       = schema.GroupKind{Group: batchv1.GroupName, Kind: "CronJob"}
@@ -113,7 +116,7 @@ func (s *Snapshot) All() iter.Seq2[schema.GroupKind, Object] {
 			each(ServiceKind, s.Services, yield) && each(EndpointsKind, s.Endpoints, yield) &&
 			each(EndpointSliceKind, s.EndpointSlices, yield) && each(DeploymentKind, s.Deployments, yield) &&
 			each(ReplicaSetKind, s.ReplicaSets, yield) && each(DaemonSetKind, s.DaemonSets, yield) &&
-			each(RevisionKind, s.Revisions, yield) && each(JobKind, s.Jobs, yield) && each(CronJobKind, s.CronJobs, yield) &&
+			each(StatefulSetKind, s.StatefulSets, yield) && each(RevisionKind, s.Revisions, yield) && each(JobKind, s.Jobs, yield) && each(CronJobKind, s.CronJobs, yield) &&
 			each(MovePlanKind, s.Moves, yield) && s.others(yield)
 	}
 }
@@ -143,7 +146,7 @@ func each[T Object](kind schema.GroupKind, objects []T, yield func(schema.GroupK
 func (s *Snapshot) Knows(kind schema.GroupKind) bool {
 	switch kind {
 	case NamespaceKind, NodeKind, PodKind, ServiceKind, EndpointsKind, EndpointSliceKind, DeploymentKind, ReplicaSetKind,
-		DaemonSetKind, RevisionKind, JobKind, CronJobKind, MovePlanKind:
+		DaemonSetKind, StatefulSetKind, RevisionKind, JobKind, CronJobKind, MovePlanKind:
 		return true
 	}
 	_, known := s.Others[kind]
@@ -160,7 +163,7 @@ func (s *Snapshot) Changed(old *Snapshot) Kinds {
 		differ(Services, s.Services, old.Services) | differ(Endpoints, s.Endpoints, old.Endpoints) |
 		differ(EndpointSlices, s.EndpointSlices, old.EndpointSlices) | differ(Deployments, s.Deployments, old.Deployments) |
 		differ(ReplicaSets, s.ReplicaSets, old.ReplicaSets) | differ(DaemonSets, s.DaemonSets, old.DaemonSets) |
-		differ(Revisions, s.Revisions, old.Revisions) | differ(Jobs, s.Jobs, old.Jobs) |
+		differ(StatefulSets, s.StatefulSets, old.StatefulSets) | differ(Revisions, s.Revisions, old.Revisions) | differ(Jobs, s.Jobs, old.Jobs) |
 		differ(CronJobs, s.CronJobs, old.CronJobs) | differ(Moves, s.Moves, old.Moves) | s.differOthers(old)
 }
 

@@ -14,15 +14,16 @@ import (
 
 // The kinds that this package treats by name.
 var (
-	namespaces  = resource.ForObject((*corev1.Namespace)(nil))
-	nodes       = resource.ForObject((*corev1.Node)(nil))
-	pods        = resource.ForObject((*corev1.Pod)(nil))
-	services    = resource.ForObject((*corev1.Service)(nil))
-	deployments = resource.ForObject((*appsv1.Deployment)(nil))
-	replicaSets = resource.ForObject((*appsv1.ReplicaSet)(nil))
-	daemonSets  = resource.ForObject((*appsv1.DaemonSet)(nil))
-	jobs        = resource.ForObject((*batchv1.Job)(nil))
-	cronJobs    = resource.ForObject((*batchv1.CronJob)(nil))
+	namespaces   = resource.ForObject((*corev1.Namespace)(nil))
+	nodes        = resource.ForObject((*corev1.Node)(nil))
+	pods         = resource.ForObject((*corev1.Pod)(nil))
+	services     = resource.ForObject((*corev1.Service)(nil))
+	deployments  = resource.ForObject((*appsv1.Deployment)(nil))
+	replicaSets  = resource.ForObject((*appsv1.ReplicaSet)(nil))
+	daemonSets   = resource.ForObject((*appsv1.DaemonSet)(nil))
+	statefulSets = resource.ForObject((*appsv1.StatefulSet)(nil))
+	jobs         = resource.ForObject((*batchv1.Job)(nil))
+	cronJobs     = resource.ForObject((*batchv1.CronJob)(nil))
 )
 
 // allStrategies binds strategies to kinds. A kind without an entry follows the default rules.
@@ -41,6 +42,7 @@ func (s *Store) allStrategies() map[*resource.Resource]*strategy {
 		deployments:            deploymentStrategy(),
 		replicaSets:            replicaSetStrategy(),
 		daemonSets:             daemonSetStrategy(),
+		statefulSets:           statefulSetStrategy(),
 		jobs:                   jobStrategy(),
 		cronJobs:               cronJobStrategy(),
 		core("Endpoints"):      {createOnUpdate: true},

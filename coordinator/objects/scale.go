@@ -19,7 +19,7 @@ import (
 
 var scaleKind = autoscalingv1.SchemeGroupVersion.WithKind("Scale")
 
-// GetScale is the scale of a deployment or replica set.
+// GetScale is the scale of a deployment, replica set or stateful set.
 func (s *Store) GetScale(res *resource.Resource, namespace, name string) (*autoscalingv1.Scale, error) {
 	item, ok := s.view.Get(res, namespace, name)
 	if !ok {
@@ -53,6 +53,8 @@ func scaleOf(obj runtime.Object) (*autoscalingv1.Scale, error) {
 	case *appsv1.Deployment:
 		return newScale(o, o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector)
 	case *appsv1.ReplicaSet:
+		return newScale(o, o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector)
+	case *appsv1.StatefulSet:
 		return newScale(o, o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector)
 	}
 	return nil, apierrors.NewBadRequest(fmt.Sprintf("%T cannot be scaled", obj))
@@ -91,6 +93,8 @@ func withScale(item *view.Item, obj runtime.Object) (runtime.Object, error) {
 	case *appsv1.Deployment:
 		o.Spec.Replicas = &scale.Spec.Replicas
 	case *appsv1.ReplicaSet:
+		o.Spec.Replicas = &scale.Spec.Replicas
+	case *appsv1.StatefulSet:
 		o.Spec.Replicas = &scale.Spec.Replicas
 	default:
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("%T cannot be scaled", out))

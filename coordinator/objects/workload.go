@@ -79,6 +79,34 @@ func updateDaemonSet(d, old *appsv1.DaemonSet) {
 	}
 }
 
+func statefulSetStrategy() *strategy {
+	return &strategy{
+		create: one(func(s *appsv1.StatefulSet) {
+			s.Status = appsv1.StatefulSetStatus{}
+			s.Generation = 1
+		}),
+		update: two(func(s, old *appsv1.StatefulSet) {
+			old.Status.DeepCopyInto(&s.Status)
+			if !equality.Semantic.DeepEqual(s.Spec, old.Spec) {
+				s.Generation = old.Generation + 1
+			}
+		}),
+		status: two(func(s, old *appsv1.StatefulSet) { old.Spec.DeepCopyInto(&s.Spec) }),
+		rules: func(obj, old runtime.Object) field.ErrorList {
+			return append(templateRules(obj, old), claimRules(obj)...)
+		},
+	}
+}
+
+// claimRules refuses what nobody would provide: pods that wait for their volumes for ever say less.
+func claimRules(obj runtime.Object) field.ErrorList {
+	if s, ok := obj.(*appsv1.StatefulSet); ok && len(s.Spec.VolumeClaimTemplates) > 0 {
+		path := field.NewPath("spec", "volumeClaimTemplates")
+		return field.ErrorList{field.Forbidden(path, "there are no persistent volumes here: use emptyDir or hostPath volumes in the template")}
+	}
+	return nil
+}
+
 // setTemplateGeneration counts changes of the template, as upstream still does: its rules ask for it.
 func setTemplateGeneration(d *appsv1.DaemonSet, generation int64) {
 	if d.Annotations == nil {
@@ -95,6 +123,8 @@ func templateRules(obj, _ runtime.Object) field.ErrorList {
 	case *appsv1.Deployment:
 		return podRules(&w.Spec.Template.Spec, path)
 	case *appsv1.ReplicaSet:
+		return podRules(&w.Spec.Template.Spec, path)
+	case *appsv1.StatefulSet:
 		return podRules(&w.Spec.Template.Spec, path)
 	case *appsv1.DaemonSet:
 		return podRules(&w.Spec.Template.Spec, path)

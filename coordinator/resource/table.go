@@ -73,7 +73,8 @@ func podSubresources(pod schema.GroupVersionKind) []Subresource {
 
 func apps() []*Resource {
 	v1 := appsv1.SchemeGroupVersion
-	deployment, set, daemon := v1.WithKind("Deployment"), v1.WithKind("ReplicaSet"), v1.WithKind("DaemonSet")
+	deployment, set := v1.WithKind("Deployment"), v1.WithKind("ReplicaSet")
+	daemon, stateful := v1.WithKind("DaemonSet"), v1.WithKind("StatefulSet")
 	return []*Resource{
 		kind[appsv1.Deployment, appsv1.DeploymentList](deployment, "deployments", Resource{
 			ShortNames: []string{"deploy"}, Categories: []string{"all"}, Namespaced: true, Subresources: []Subresource{scale(), status(deployment)},
@@ -83,6 +84,9 @@ func apps() []*Resource {
 		}),
 		kind[appsv1.DaemonSet, appsv1.DaemonSetList](daemon, "daemonsets", Resource{
 			ShortNames: []string{"ds"}, Categories: []string{"all"}, Namespaced: true, Subresources: []Subresource{status(daemon)},
+		}),
+		kind[appsv1.StatefulSet, appsv1.StatefulSetList](stateful, "statefulsets", Resource{
+			ShortNames: []string{"sts"}, Categories: []string{"all"}, Namespaced: true, Subresources: []Subresource{scale(), status(stateful)},
 		}),
 		kind[appsv1.ControllerRevision, appsv1.ControllerRevisionList](v1.WithKind("ControllerRevision"), "controllerrevisions", Resource{Namespaced: true}),
 	}

@@ -44,6 +44,7 @@ func (s *snapshots) take(v *View) *controller.Snapshot {
 		Deployments:    sliceOf[*appsv1.Deployment](s, v),
 		ReplicaSets:    sliceOf[*appsv1.ReplicaSet](s, v),
 		DaemonSets:     sliceOf[*appsv1.DaemonSet](s, v),
+		StatefulSets:   sliceOf[*appsv1.StatefulSet](s, v),
 		Revisions:      sliceOf[*appsv1.ControllerRevision](s, v),
 		Jobs:           sliceOf[*batchv1.Job](s, v),
 		CronJobs:       sliceOf[*batchv1.CronJob](s, v),

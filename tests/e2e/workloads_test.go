@@ -196,3 +196,79 @@ func TestDaemonSets(t *testing.T) {
 	await(s, "its pods gone", "pods", func(l corev1.PodList) bool { return len(l.Items) == 0 })
 	await(s, "its history gone", "controllerrevisions", func(l corev1.List) bool { return len(l.Items) == 0 })
 }
+
+const stateful = `
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  serviceName: db
+  replicas: 3
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: main
+        image: IMAGE
+        ports: [{name: http, containerPort: 8080}]
+        readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 1}
+`
+
+func TestStatefulSets(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	s.apply(stateful)
+	s.steps(
+		step{args: "rollout status statefulset db --timeout=90s", want: []string{"3 pods at revision db-"}},
+		step{args: "get sts", want: []string{"db", "3/3"}},
+		step{args: "get pods", want: []string{"db-0", "db-1", "db-2"}},
+	)
+	pods := s.readyPods("app=db", 3)
+	if got := s.ask(pods[1], "/"); got != "db-1" {
+		t.Errorf("db-1 calls itself %q", got)
+	}
+	for i := 1; i < len(pods); i++ {
+		if pods[i].CreationTimestamp.Before(&pods[i-1].CreationTimestamp) {
+			t.Errorf("%s is older than %s", pods[i].Name, pods[i-1].Name)
+		}
+	}
+	s.kubectlArgs("", "patch", "sts", "db", "--type=merge", "-p", `{"spec":{"updateStrategy":{"rollingUpdate":{"partition":2}}}}`)
+	s.steps(
+		step{args: "set image sts/db main=" + imageV2},
+		step{args: "rollout status sts/db --timeout=90s", want: []string{"partitioned roll out complete: 1 new pods have been updated"}},
+	)
+	s.images("app=db", imageV1, imageV1, imageV2)
+	s.kubectl("delete pod db-0")
+	s.images("app=db", imageV1, imageV1, imageV2)
+	s.kubectlArgs("", "patch", "sts", "db", "--type=merge", "-p", `{"spec":{"updateStrategy":{"rollingUpdate":{"partition":0}}}}`)
+	s.steps(
+		step{args: "rollout status sts/db --timeout=90s", want: []string{"rolling update complete 3 pods at revision"}},
+		step{args: "rollout history sts/db", want: []string{"REVISION", "1", "2"}},
+		step{args: "rollout undo sts/db", want: []string{"rolled back"}},
+		step{args: "rollout status sts/db --timeout=90s", want: []string{"rolling update complete 3 pods at revision"}},
+	)
+	s.images("app=db", imageV1, imageV1, imageV1)
+	s.steps(
+		step{args: "scale sts/db --replicas=1", want: []string{"scaled"}},
+		step{args: "wait --for=delete pod/db-1 pod/db-2 --timeout=60s"},
+	)
+	claims := strings.Replace(stateful, "  template:", "  volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]\n  template:", 1)
+	s.wants(s.refused(manifestOf(strings.Replace(claims, "name: db}", "name: claims}", 1)), "create", "-f", "-"), "spec.volumeClaimTemplates: Forbidden: there are no persistent volumes here")
+	s.kubectl("delete sts db")
+	await(s, "its pods gone", "pods", func(l corev1.PodList) bool { return len(l.Items) == 0 })
+}
+
+// images waits for so many pods to be ready with these images, sorted by name.
+func (s space) images(selector string, want ...string) {
+	s.Helper()
+	await(s, "images "+strings.Join(want, " "), "pods -l "+selector, func(l corev1.PodList) bool {
+		for i, p := range l.Items {
+			if i >= len(want) || p.Spec.Containers[0].Image != want[i] || !isReady(p) {
+				return false
+			}
+		}
+		return len(l.Items) == len(want)
+	})
+}

@@ -18,6 +18,7 @@ var layouts = map[schema.GroupKind]Layout{
 	{Kind: "Endpoints"}:                                 endpointsLayout,
 	{Group: "apps", Kind: "Deployment"}:                 deploymentLayout,
 	{Group: "apps", Kind: "ReplicaSet"}:                 replicaSetLayout,
+	{Group: "apps", Kind: "StatefulSet"}:                statefulSetLayout,
 	{Group: "apps", Kind: "DaemonSet"}:                  daemonSetLayout,
 	{Group: "apps", Kind: "ControllerRevision"}:         controllerRevisionLayout,
 	{Group: "batch", Kind: "CronJob"}:                   cronJobLayout,

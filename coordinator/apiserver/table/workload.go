@@ -50,6 +50,15 @@ func replicaSetCells(r *appsv1.ReplicaSet, now time.Time) []any {
 	}
 }
 
+var statefulSetLayout = layout(statefulSetCells,
+	name, text("Ready", "Number of the pod with ready state"), age, wideContainers, wideImages,
+)
+
+func statefulSetCells(s *appsv1.StatefulSet, now time.Time) []any {
+	names, images := containers(s.Spec.Template.Spec.Containers)
+	return []any{s.Name, fraction(s.Status.ReadyReplicas, s.Spec.Replicas), since(s.CreationTimestamp, now), names, images}
+}
+
 var daemonSetLayout = layout(daemonSetCells,
 	name,
 	number("Desired", appsv1.DaemonSetStatus{}.SwaggerDoc()["desiredNumberScheduled"]),

@@ -59,7 +59,7 @@ func New() *World {
 func Kind(o controller.Object) schema.GroupKind {
 	name := reflect.TypeOf(o).Elem().Name()
 	switch o.(type) {
-	case *appsv1.Deployment, *appsv1.ReplicaSet, *appsv1.DaemonSet, *appsv1.ControllerRevision:
+	case *appsv1.Deployment, *appsv1.ReplicaSet, *appsv1.DaemonSet, *appsv1.StatefulSet, *appsv1.ControllerRevision:
 		return schema.GroupKind{Group: "apps", Kind: name}
 	case *batchv1.Job, *batchv1.CronJob:
 		return schema.GroupKind{Group: batchv1.GroupName, Kind: name}
@@ -182,6 +182,8 @@ func add(s *controller.Snapshot, kind schema.GroupKind, o controller.Object) {
 		s.ReplicaSets = append(s.ReplicaSets, v)
 	case *appsv1.DaemonSet:
 		s.DaemonSets = append(s.DaemonSets, v)
+	case *appsv1.StatefulSet:
+		s.StatefulSets = append(s.StatefulSets, v)
 	case *appsv1.ControllerRevision:
 		s.Revisions = append(s.Revisions, v)
 	case *batchv1.Job:
@@ -200,6 +202,9 @@ func (w *World) alias(o controller.Object) {
 	pod, ok := o.(*corev1.Pod)
 	if !ok || pod.GenerateName == "" {
 		return
+	}
+	if ref := metav1.GetControllerOfNoCopy(pod); ref != nil && ref.Kind == "StatefulSet" {
+		return // its name is its own
 	}
 	w.per[pod.GenerateName]++
 	w.aliases[pod.Name] = fmt.Sprintf("%s%d", pod.GenerateName, w.per[pod.GenerateName])

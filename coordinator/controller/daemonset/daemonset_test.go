@@ -104,7 +104,7 @@ func putNode(w *controllertest.World, name string, settings []string) error {
 		}
 	}
 	if have, ok := w.Get(node).(*corev1.Node); ok {
-		node.ObjectMeta.UID, node.ObjectMeta.CreationTimestamp = have.UID, have.CreationTimestamp
+		node.UID, node.CreationTimestamp = have.UID, have.CreationTimestamp
 	}
 	w.Put(node)
 	return nil

@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"skerry.dev/skerry/coordinator/controller"
+	"skerry.dev/skerry/coordinator/controller/cronjob"
+	"skerry.dev/skerry/coordinator/controller/daemonset"
 	"skerry.dev/skerry/coordinator/controller/deployment"
 	"skerry.dev/skerry/coordinator/controller/endpoints"
 	"skerry.dev/skerry/coordinator/controller/garbage"
@@ -24,6 +26,7 @@ import (
 	"skerry.dev/skerry/coordinator/controller/performer"
 	"skerry.dev/skerry/coordinator/controller/rebalance"
 	"skerry.dev/skerry/coordinator/controller/replicaset"
+	"skerry.dev/skerry/coordinator/controller/statefulset"
 	"skerry.dev/skerry/coordinator/objects"
 	kinds "skerry.dev/skerry/coordinator/resource"
 	"skerry.dev/skerry/coordinator/scheduler"
@@ -66,6 +69,7 @@ func newCluster(t testing.TB) *cluster {
 		Source: c, Writer: writer, Recorder: events, Finish: scheduler.Finish, Logger: log,
 		Controllers: append([]controller.Controller{
 			nodelifecycle.Controller(nodelifecycle.Options{}), deployment.Controller(), rebalance.Controller(rebalance.Options{}), replicaset.Controller(), endpoints.Controller(), job.Controller(),
+			cronjob.Controller(), daemonset.Controller(), statefulset.Controller(),
 		}, garbage.Controller(garbage.Options{})...),
 	})
 	if err != nil {
@@ -135,13 +139,17 @@ func (c *cluster) node(ctx context.Context, pod *corev1.Pod) error {
 		return nil
 	case pod.DeletionTimestamp != nil:
 		return c.objects.FinishPod(ctx, pod.Namespace, pod.Name, pod.UID, false)
-	case controller.PodReady(pod):
+	case controller.PodReady(pod) || controller.PodFinished(pod):
 		return nil
 	}
 	_, err := c.objects.MutateStatus(ctx, kinds.ForObject(pod), pod.Namespace, pod.Name, func(o runtime.Object) bool {
 		p, ok := o.(*corev1.Pod)
 		if !ok || p.UID != pod.UID {
 			return false
+		}
+		if p.Spec.RestartPolicy == corev1.RestartPolicyNever { // of a Job: done at once
+			p.Status.Phase = corev1.PodSucceeded
+			return true
 		}
 		p.Status.Phase, p.Status.PodIP, p.Status.PodIPs = corev1.PodRunning, "10.42.0.9", []corev1.PodIP{{IP: "10.42.0.9"}}
 		return controller.SetPodCondition(&p.Status, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue}, time.Now())

@@ -57,6 +57,7 @@ func New() (*Validator, error) {
 	v.addCore()
 	v.addWorkloads()
 	v.addDaemons()
+	v.addStateful()
 	v.addBatch()
 	v.addScheduling()
 	v.addRest()

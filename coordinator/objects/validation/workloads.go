@@ -55,6 +55,21 @@ func (v *Validator) addDaemons() {
 	kind(v, schema.GroupKind{Group: apps.GroupName, Kind: "ControllerRevision"}, appsrules.ValidateControllerRevisionCreate, appsrules.ValidateControllerRevisionUpdate, nil, nil)
 }
 
+func (v *Validator) addStateful() {
+	kind(v, schema.GroupKind{Group: apps.GroupName, Kind: "StatefulSet"}, func(s *apps.StatefulSet) field.ErrorList {
+		return appsrules.ValidateStatefulSet(s, appsrules.StatefulSetValidationOptions{}, podapi.GetValidationOptionsFromPodTemplate(&s.Spec.Template, nil))
+	}, func(s, old *apps.StatefulSet) field.ErrorList {
+		// serviceName and volumeClaimTemplates cannot be changed: what is there is let be
+		o := appsrules.StatefulSetValidationOptions{AllowInvalidServiceName: true, SkipValidateVolumeClaimTemplates: true}
+		return appsrules.ValidateStatefulSetUpdate(s, old, o, podapi.GetValidationOptionsFromPodTemplate(&s.Spec.Template, &old.Spec.Template))
+	}, appsrules.ValidateStatefulSetStatusUpdate, func(ctx context.Context, s, old *apps.StatefulSet) []string {
+		if old == nil {
+			return warnTemplate(ctx, &s.Spec.Template, nil)
+		}
+		return warnTemplate(ctx, &s.Spec.Template, &old.Spec.Template)
+	})
+}
+
 func warnTemplate(ctx context.Context, template, old *core.PodTemplateSpec) []string {
 	return podapi.GetWarningsForPodTemplate(ctx, field.NewPath("spec", "template"), template, old)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -178,6 +179,35 @@ func TestShellBacksOff(t *testing.T) {
 }
 
 // TestShellDropsConflicts: a change that was overtaken is no error, and a plan that insists is slowed down.
+// TestShellTellsTheOwner: a refused pod does not exist, so people hear of it where they look, at its owner.
+func TestShellTellsTheOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		live := controllertest.NewLive(controllertest.New())
+		live.Fail(func(c controller.Change) error {
+			if c.Verb != controller.Create {
+				return nil
+			}
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "p", errors.New("exceeded quota"))
+		})
+		owner := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "work", UID: "u"}}
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+			Namespace: "default", Name: "p", OwnerReferences: []metav1.OwnerReference{controller.Reference(owner, "batch/v1", "Job")},
+		}}
+		events, _ := start(t, live, controller.Controller{Name: "job", Plan: func(*controller.Snapshot, time.Time) ([]controller.Change, time.Time) {
+			return []controller.Change{{Verb: controller.Create, Object: pod}}, time.Time{}
+		}})
+		time.Sleep(time.Minute)
+		all := events.all()
+		if len(all) == 0 || len(all) > 15 {
+			t.Fatalf("%d events in a minute", len(all))
+		}
+		want := corev1.ObjectReference{APIVersion: "batch/v1", Kind: "Job", Namespace: "default", Name: "work", UID: "u"}
+		if e := all[0]; e.Regarding != want || e.Reason != "FailedCreate" || !strings.Contains(e.Message, "exceeded quota") {
+			t.Errorf("event %+v", e)
+		}
+	})
+}
+
 func TestShellDropsConflicts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		live := controllertest.NewLive(controllertest.New())

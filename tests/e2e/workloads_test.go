@@ -221,7 +221,7 @@ func TestStatefulSets(t *testing.T) {
 	s := newSpace(t)
 	s.apply(stateful)
 	s.steps(
-		step{args: "rollout status statefulset db --timeout=90s", want: []string{"3 pods at revision db-"}},
+		step{args: "rollout status statefulset db --timeout=90s", want: []string{"partitioned roll out complete: 3 new pods have been updated"}},
 		step{args: "get sts", want: []string{"db", "3/3"}},
 		step{args: "get pods", want: []string{"db-0", "db-1", "db-2"}},
 	)
@@ -244,10 +244,10 @@ func TestStatefulSets(t *testing.T) {
 	s.images("app=db", imageV1, imageV1, imageV2)
 	s.kubectlArgs("", "patch", "sts", "db", "--type=merge", "-p", `{"spec":{"updateStrategy":{"rollingUpdate":{"partition":0}}}}`)
 	s.steps(
-		step{args: "rollout status sts/db --timeout=90s", want: []string{"rolling update complete 3 pods at revision"}},
+		step{args: "rollout status sts/db --timeout=90s", want: []string{"partitioned roll out complete: 3 new pods have been updated"}},
 		step{args: "rollout history sts/db", want: []string{"REVISION", "1", "2"}},
 		step{args: "rollout undo sts/db", want: []string{"rolled back"}},
-		step{args: "rollout status sts/db --timeout=90s", want: []string{"rolling update complete 3 pods at revision"}},
+		step{args: "rollout status sts/db --timeout=90s", want: []string{"partitioned roll out complete: 3 new pods have been updated"}},
 	)
 	s.images("app=db", imageV1, imageV1, imageV1)
 	s.steps(

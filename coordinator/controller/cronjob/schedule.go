@@ -66,12 +66,10 @@ func missed(schedule cron.Schedule, last, now time.Time) (due time.Time, many bo
 			return first.Add(now.Sub(first) / every.Delay * every.Delay), many
 		}
 	}
-	for ; ; step *= 2 { // look back ever further: most often once is enough
-		from := now.Add(-step)
-		if from.Before(last) {
-			from = last
-		}
-		if due = schedule.Next(from); !due.After(now) {
+	due = first
+	for ; step < now.Sub(last)/2; step *= 2 { // look back ever further: most often once is enough
+		if recent := schedule.Next(now.Add(-step)); !recent.IsZero() && !recent.After(now) {
+			due = recent
 			break
 		}
 	}

@@ -20,6 +20,8 @@ func TestMissed(t *testing.T) {
 		"every from the last": {schedule: "@every 7h", last: "2026-01-01T01:00:00Z", now: "2026-01-02T00:00:00Z", want: "2026-01-01T22:00:00Z"},
 		"never":               {schedule: "59 23 31 2 *", last: "2026-01-01T00:00:00Z", now: "2026-06-01T00:00:00Z"},
 		"leap day":            {schedule: "0 0 29 2 *", last: "2021-01-01T00:00:00Z", now: "2026-01-01T00:00:00Z", want: "2024-02-29T00:00:00Z"},
+		"eight years apart":   {schedule: "0 0 29 2 *", last: "2095-01-01T00:00:00Z", now: "2103-01-01T00:00:00Z", want: "2096-02-29T00:00:00Z"},
+		"since ever":          {schedule: "0 * * * *", last: "0001-01-01T00:00:00Z", now: "2026-01-01T00:30:00Z", want: "2026-01-01T00:00:00Z", many: true},
 		"in Berlin":           {schedule: "0 3 * * *", zone: "Europe/Berlin", last: "2026-01-01T00:00:00Z", now: "2026-01-01T02:00:00Z", want: "2026-01-01T03:00:00+01:00"},
 		"summer in Berlin":    {schedule: "0 3 * * *", zone: "Europe/Berlin", last: "2026-07-01T00:00:00Z", now: "2026-07-01T01:00:00Z", want: "2026-07-01T03:00:00+02:00"},
 		"the skipped hour":    {schedule: "30 2 * * *", zone: "Europe/Berlin", last: "2026-03-28T02:00:00Z", now: "2026-03-29T20:00:00Z"},

@@ -36,7 +36,10 @@ func Controller() controller.Controller {
 // on the Job is written before anything is done about it, and what has a verdict becomes Complete or Failed when its last
 // pod has stopped and is counted.
 func Plan(s *controller.Snapshot, now time.Time) ([]controller.Change, time.Time) {
-	p := &planner{s: s, now: now, herd: controller.NewHerd(s.Pods), closing: controller.Closing(s.Namespaces)}
+	p := &planner{s: s, now: now}
+	if len(s.Jobs) > 0 {
+		p.herd, p.closing = controller.NewHerd(s.Pods), controller.Closing(s.Namespaces)
+	}
 	for _, job := range s.Jobs {
 		p.plan(job)
 	}

@@ -28,8 +28,11 @@ require (
 )
 
 require (
+	github.com/gorilla/websocket v1.5.4-0.20250319132907-e064f32e3674 // indirect
+	github.com/moby/spdystream v0.5.1 // indirect
 	github.com/opencontainers/runtime-spec v1.3.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
+	k8s.io/streaming v0.37.2 // indirect
 )
 
 require (

@@ -259,7 +259,8 @@ func (s *streams) forwardTarget(ctx context.Context, params map[string]string) (
 // forwardTimeout bounds the connection to a port inside the pod, which is on this very machine.
 const forwardTimeout = 5 * time.Second
 
-// serveForward carries one connection to a port on the pod's loopback address, as the kubelet does.
+// serveForward carries one connection to a port on the pod's loopback address, as the kubelet does. One frame before all
+// else says whether the port could be reached.
 func (s *streams) serveForward(ctx context.Context, req messaging.OpenRequest, conn net.Conn) error {
 	t, err := s.forwardTarget(ctx, req.Params)
 	if err != nil {
@@ -267,9 +268,12 @@ func (s *streams) serveForward(ctx context.Context, req messaging.OpenRequest, c
 	}
 	inner, err := t.dial(ctx)
 	if err != nil {
-		return fmt.Errorf("forward to port %d of the pod: %w", t.port, err)
+		return channels.NewWriter(conn).SendExit(channels.Exit{Error: err.Error()})
 	}
 	defer func() { _ = inner.Close() }() // both directions have ended
+	if err := channels.NewWriter(conn).SendExit(channels.Exit{}); err != nil {
+		return err
+	}
 	var ways sync.WaitGroup
 	ways.Go(func() { oneWay(inner, conn) })
 	ways.Go(func() { oneWay(conn, inner) })

@@ -15,10 +15,13 @@ import (
 // serveResource answers a request for a resource and leaves a line about each write.
 func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, t target, user authn.User) {
 	c := &call{target: t, verb: verbOf(r, t), user: user, query: r.URL.Query(), w: w, r: r}
-	if err := s.handle(r.Context(), c); err != nil {
+	err := s.handle(r.Context(), c)
+	if err != nil {
 		c.code = s.writeError(w, r, err)
 	}
-	s.audit(c)
+	if err != nil || !c.audited {
+		s.audit(c)
+	}
 }
 
 func (s *Server) handle(ctx context.Context, c *call) error {
@@ -32,7 +35,7 @@ func (s *Server) handle(ctx context.Context, c *call) error {
 		return err
 	}
 	run := s.route(c)
-	if c.verb == "watch" || c.subresource == "log" {
+	if c.verb == "watch" || c.subresource == "log" || c.connects() {
 		setWriteDeadline(c.w, time.Time{})
 		return run(c)
 	}
@@ -83,6 +86,12 @@ func (s *Server) route(c *call) func(*call) error {
 		return s.evict
 	case "log":
 		return s.podLog
+	case "exec":
+		return s.podExec
+	case "attach":
+		return s.podAttach
+	case "portforward":
+		return s.podPortForward
 	}
 	return s.notImplemented
 }

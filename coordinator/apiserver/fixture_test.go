@@ -210,13 +210,28 @@ func (c *cluster) configMap(name, value string) answer {
 		`{"metadata":{"name":"`+name+`","labels":{"app":"`+value+`"}},"data":{"key":"`+value+`"}}`)
 }
 
-// fakeNodes serves logs.
+// fakeNodes does as its functions say.
 type fakeNodes struct {
-	open func(ctx context.Context, node, uid, container string, o *corev1.PodLogOptions) (io.ReadCloser, error)
+	open   func(ctx context.Context, node, uid, container string, o *corev1.PodLogOptions) (io.ReadCloser, error)
+	exec   func(ctx context.Context, node, uid string, o *corev1.PodExecOptions) (net.Conn, error)
+	attach func(ctx context.Context, node, uid string, o *corev1.PodAttachOptions) (net.Conn, error)
+	port   func(ctx context.Context, node, uid string, port uint16) (net.Conn, error)
 }
 
 func (n *fakeNodes) OpenLog(ctx context.Context, node, uid, container string, o *corev1.PodLogOptions) (io.ReadCloser, error) {
 	return n.open(ctx, node, uid, container, o)
+}
+
+func (n *fakeNodes) OpenExec(ctx context.Context, node, uid string, o *corev1.PodExecOptions) (net.Conn, error) {
+	return n.exec(ctx, node, uid, o)
+}
+
+func (n *fakeNodes) OpenAttach(ctx context.Context, node, uid string, o *corev1.PodAttachOptions) (net.Conn, error) {
+	return n.attach(ctx, node, uid, o)
+}
+
+func (n *fakeNodes) OpenPort(ctx context.Context, node, uid string, port uint16) (net.Conn, error) {
+	return n.port(ctx, node, uid, port)
 }
 
 // logBuffer keeps what was logged.

@@ -3,7 +3,6 @@ package apiserver
 import (
 	"context"
 	"io"
-	"net/http"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -37,5 +36,5 @@ type noNodes struct{}
 
 // OpenLog implements Nodes: it always fails.
 func (noNodes) OpenLog(context.Context, string, string, string, *corev1.PodLogOptions) (io.ReadCloser, error) {
-	return nil, statusError(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "this server has no connection to the nodes")
+	return nil, errNoNodes
 }

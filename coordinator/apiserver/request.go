@@ -83,7 +83,8 @@ type call struct {
 	w        http.ResponseWriter
 	r        *http.Request
 
-	code int // of the answer; 0 until there is one
+	code    int  // of the answer; 0 until there is one
+	audited bool // the log has its line already
 }
 
 func (c *call) sub() *resource.Subresource { return c.resource.Subresource(c.subresource) }
@@ -95,6 +96,9 @@ func (c *call) notFound() error {
 
 // verbOf names what the method asks for, as authorization and audit call it.
 func verbOf(r *http.Request, t target) string {
+	if t.connects() {
+		return "create"
+	}
 	switch r.Method {
 	case http.MethodPost:
 		return "create"

@@ -86,6 +86,7 @@ type Server struct {
 	openapi   *openapi.Documents
 	pages     *pages
 	inFlight  chan struct{} // one token per request under work: a full channel is a busy server
+	sessions  chan struct{} // the same for sessions in pods
 }
 
 // New makes a server that is ready to handle requests.
@@ -95,7 +96,7 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{
 		Config: c, view: c.View, objects: c.Objects, nodes: c.Nodes, authorizer: c.Authorizer, log: c.Log, now: c.Now,
-		inFlight: make(chan struct{}, maxInFlight),
+		inFlight: make(chan struct{}, maxInFlight), sessions: make(chan struct{}, maxSessions),
 	}
 	s.fillDefaults()
 	var err error
@@ -171,6 +172,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		s.log.Warn("api requests cut off", "err", err)
 		_ = server.Close() // the listener and what is left; there is nothing to save
 	}
+	s.sessionsEnded(grace)
 	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("stop API on %s: %w", ln.Addr(), err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -22,6 +23,13 @@ type Nodes interface {
 	// OpenLog reads a container's log as o says. The reader ends when the log does, or, when following, with ctx. Errors
 	// that are a Status are shown to the client as they are.
 	OpenLog(ctx context.Context, node, podUID, container string, o *corev1.PodLogOptions) (io.ReadCloser, error)
+	// OpenExec starts a command in the container that o names. The connection carries the frames of messaging/channels
+	// and, like those below, does not end with ctx. An error's text is shown to the client.
+	OpenExec(ctx context.Context, node, podUID string, o *corev1.PodExecOptions) (net.Conn, error)
+	// OpenAttach does that with the container's own process.
+	OpenAttach(ctx context.Context, node, podUID string, o *corev1.PodAttachOptions) (net.Conn, error)
+	// OpenPort connects to a port in the pod. The connection has a CloseWrite method.
+	OpenPort(ctx context.Context, node, podUID string, port uint16) (net.Conn, error)
 }
 
 func (s *Server) getScale(c *call) error {
@@ -190,7 +198,7 @@ func (s *Server) copyLog(c *call, in io.Reader) error {
 			return nil
 		}
 	}
-	if !errors.Is(err, io.EOF) && !errors.Is(err, errGone) && c.r.Context().Err() == nil {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, errGone) && !errors.Is(err, net.ErrClosed) && c.r.Context().Err() == nil {
 		s.log.Warn("container log cut off", "namespace", c.namespace, "pod", c.name, "err", err)
 	}
 	return nil

@@ -178,7 +178,9 @@ func selfSigned(t testing.TB) (tls.Certificate, *x509.CertPool) {
 }
 
 // logs serve every container the same lines, and end with the request.
-type logs struct{}
+type logs struct {
+	apiserver.Nodes // there is no other way to the nodes
+}
 
 func (logs) OpenLog(ctx context.Context, node, _, container string, o *corev1.PodLogOptions) (io.ReadCloser, error) {
 	text := strings.Repeat("2026-11-24T10:00:00Z GET /readyz 200 in 1 ms\n", 30) + "the last line of " + container + " on " + node + "\n"

@@ -49,7 +49,7 @@ func running() string {
 	buf := make([]byte, 1<<20)
 	var out []string
 	for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-		if strings.Contains(g, "streaming.running") || strings.Contains(g, "streaming.Test") {
+		if strings.Contains(g, "streaming.running") || strings.Contains(g, "streaming.Test") || strings.Contains(g, "streaming.podServer") {
 			continue
 		}
 		if strings.Contains(g, "apiserver/streaming.") || strings.Contains(g, "moby/spdystream") {

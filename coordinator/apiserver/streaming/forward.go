@@ -189,7 +189,8 @@ func (f *forwards) serve(p *pair) {
 	}
 }
 
-// connect carries one connection. When the pod has closed its side, the client gets a moment to close its own.
+// connect carries one connection. When one side has ended, the other gets a moment to end too: a client that has closed its
+// connection while the pod still sends looks like one that only has no more to say.
 func (f *forwards) connect(p *pair) error {
 	node, err := f.dial(f.ctx, p.port)
 	if err != nil {
@@ -201,6 +202,7 @@ func (f *forwards) connect(p *pair) error {
 	go func() { // ends with the stream, which is reset below
 		defer close(up)
 		sendUp(node, p.data.stream)
+		time.AfterFunc(lingerTime, func() { _ = node.Close() })
 	}()
 	if err = sendDown(p.data.stream, node); err == nil {
 		_ = p.fault.stream.Close() // no error: this is what old clients wait for
@@ -235,9 +237,6 @@ func sendDown(data httpstream.Stream, node io.Reader) error {
 	for {
 		n, err := node.Read(buf)
 		if n > 0 {
-			if isReset(data) {
-				return nil
-			}
 			if _, werr := data.Write(buf[:n]); werr != nil {
 				return nil //nolint:nilerr // the client is gone: nobody is left to be told
 			}
@@ -252,11 +251,4 @@ func sendDown(data httpstream.Stream, node io.Reader) error {
 			return fmt.Errorf("the connection to the node was lost: %w", err)
 		}
 	}
-}
-
-// isReset reports whether the client wants no more of a stream. A reader cannot tell that from the client's having sent
-// all.
-func isReset(s httpstream.Stream) bool {
-	f, ok := s.(interface{ IsFinished() bool })
-	return ok && f.IsFinished()
 }

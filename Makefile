@@ -61,7 +61,7 @@ FUZZTIME ?= 20s
 fuzz: ## every fuzz target for FUZZTIME each
 	@tests/fuzz $(FUZZTIME)
 
-bench: deps build $(TOOLS)/kube-apiserver $(TOOLS)/etcd ## measure beside the peers and rewrite docs/benchmarks.md
+bench: deps build cross $(TOOLS)/kube-apiserver $(TOOLS)/etcd ## measure beside the peers and rewrite docs/benchmarks.md
 	go run ./tests/bench -write docs/benchmarks.md
 
 lint: ## golangci-lint, pinned in tests/tools/lint

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"skerry.dev/skerry/tests/bench/api"
+	"skerry.dev/skerry/tests/bench/footprint"
 	"skerry.dev/skerry/tests/bench/place"
 	"skerry.dev/skerry/tests/bench/section"
 	"skerry.dev/skerry/tests/bench/start"
@@ -24,6 +25,7 @@ var sections = []section.Section{
 	start.Section{Keeper: filepath.Join("bin", "skerry-keeper")},
 	api.Section{},
 	place.Section{},
+	footprint.Section{},
 }
 
 func main() {

@@ -23,18 +23,18 @@ func (Section) Name() string { return "api" }
 
 // effort is how much is measured.
 type effort struct {
-	starts, rounds int
-	length         time.Duration // of a round
-	idle           time.Duration // before memory is read
-	lists, events  int
-	pods, maps     int64
+	starts, rounds   int
+	length           time.Duration // of a round
+	quiet            time.Duration // before memory is read
+	listings, events int
+	pods, maps       int64
 }
 
 func effortOf(quick bool) effort {
 	if quick {
-		return effort{starts: 1, rounds: 2, length: 300 * time.Millisecond, idle: 3 * time.Second, lists: 2, events: 3, pods: 2000, maps: 1000}
+		return effort{starts: 1, rounds: 2, length: 300 * time.Millisecond, quiet: 3 * time.Second, listings: 2, events: 3, pods: 2000, maps: 1000}
 	}
-	return effort{starts: 3, rounds: 5, length: 1500 * time.Millisecond, idle: 20 * time.Second, lists: 5, events: 15, pods: 10_000, maps: 5_000}
+	return effort{starts: 3, rounds: 5, length: 1500 * time.Millisecond, quiet: 20 * time.Second, listings: 5, events: 15, pods: 10_000, maps: 5_000}
 }
 
 // bench is one run. Skerry comes first in all tables.
@@ -94,11 +94,11 @@ func (b *bench) start(ctx context.Context) error {
 		if err := prepare(ctx, s); err != nil {
 			return err
 		}
-		idle, err := idle(ctx, s, b.effort.idle)
+		idle, err := idle(ctx, s, b.quiet)
 		if err != nil {
 			return err
 		}
-		t.Row(s.Name, section.Duration(took), section.Bytes(idle.resident), storeBytes(s, idle.store), section.Duration(idle.cpu.Total()*time.Duration(time.Minute/b.effort.idle)))
+		t.Row(s.Name, section.Duration(took), section.Bytes(idle.resident), storeBytes(s, idle.store), section.Duration(idle.cpu.Total()*time.Duration(time.Minute/b.quiet)))
 	}
 	b.out.WriteString("### Start and idle\n\n" + t.String() + "\n")
 	return nil
@@ -225,18 +225,18 @@ func (b *bench) fill(ctx context.Context) error {
 		if err := populate(ctx, s, kinds[1], populatedObjects, b.pods); err != nil {
 			return err
 		}
-		idle, err := idle(ctx, s, b.effort.idle)
+		idle, err := idle(ctx, s, b.quiet)
 		if err != nil {
 			return err
 		}
 		t.Row(s.Name, section.Bytes(idle.resident), storeBytes(s, idle.store))
 	}
-	fmt.Fprintf(&b.out, "### Memory\n\nAfter all of the above, and %s of quiet. The objects that POST made are deleted before.\n\n%s\n", 2*b.effort.idle, t)
+	fmt.Fprintf(&b.out, "### Memory\n\nAfter all of the above, and %s of quiet. The objects that POST made are deleted before.\n\n%s\n", 2*b.quiet, t)
 	return nil
 }
 
 func (b *bench) lists(ctx context.Context) error {
-	text, err := lists(ctx, b.servers, b.effort.lists)
+	text, err := lists(ctx, b.servers, b.listings)
 	b.out.WriteString("### Lists\n\nOne client, no chunks; medians.\n\n" + text + "\n")
 	return err
 }
@@ -260,7 +260,7 @@ func (b *bench) restart(ctx context.Context) error {
 		}
 	}
 	for i, s := range b.servers {
-		idle, err := idle(ctx, s, b.effort.idle)
+		idle, err := idle(ctx, s, b.quiet)
 		if err != nil {
 			return err
 		}

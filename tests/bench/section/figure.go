@@ -41,6 +41,8 @@ func Duration(d time.Duration) string {
 // Bytes writes n with three digits that count, in powers of 1000.
 func Bytes(n int64) string {
 	switch v := float64(n); {
+	case n < 0:
+		return "-" + Bytes(-n)
 	case n < 1000:
 		return fmt.Sprintf("%d B", n)
 	case n < 1000*1000:

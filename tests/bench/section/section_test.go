@@ -22,11 +22,25 @@ func TestQuantile(t *testing.T) {
 
 func TestFigures(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
-		{Duration(0), "0 ns"}, {Duration(1234 * time.Nanosecond), "1.23 µs"}, {Duration(12340 * time.Microsecond), "12.3 ms"},
-		{Duration(1500 * time.Millisecond), "1.50 s"}, {Duration(200 * time.Second), "200 s"},
-		{Bytes(999), "999 B"}, {Bytes(1234567), "1.23 MB"}, {Bytes(54_600_000), "54.6 MB"}, {Bytes(5_000_000_000), "5.00 GB"},
-		{Count(0), "0"}, {Count(999), "999"}, {Count(1000), "1,000"}, {Count(-1234567), "-1,234,567"}, {Count(-123), "-123"},
-		{Ratio(10.0, 4.0), "2.50x"}, {Ratio(1.0, 0.0), "-"}, {Ratio(99.96, 1.0), "100x"}, {Ratio(9.999, 1.0), "10.0x"},
+		{Duration(0), "0 ns"},
+		{Duration(1234 * time.Nanosecond), "1.23 µs"},
+		{Duration(12340 * time.Microsecond), "12.3 ms"},
+		{Duration(1500 * time.Millisecond), "1.50 s"},
+		{Duration(200 * time.Second), "200 s"},
+		{Bytes(999), "999 B"},
+		{Bytes(-10_240), "-10.2 kB"},
+		{Bytes(1234567), "1.23 MB"},
+		{Bytes(54_600_000), "54.6 MB"},
+		{Bytes(5_000_000_000), "5.00 GB"},
+		{Count(0), "0"},
+		{Count(999), "999"},
+		{Count(1000), "1,000"},
+		{Count(-1234567), "-1,234,567"},
+		{Count(-123), "-123"},
+		{Ratio(10.0, 4.0), "2.50x"},
+		{Ratio(1.0, 0.0), "-"},
+		{Ratio(99.96, 1.0), "100x"},
+		{Ratio(9.999, 1.0), "10.0x"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%q, not %q", c.got, c.want)

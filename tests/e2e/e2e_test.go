@@ -279,13 +279,17 @@ func (s space) logs(want string, args ...string) string {
 	return out
 }
 
-// ask gets a path from a pod, from its own node.
+// ask gets a path from a pod, from its own node. A pod without a readiness probe is Ready before it listens.
 func (s space) ask(p corev1.Pod, path string) string {
 	s.Helper()
-	out, err := shared.FetchFrom(s.Context(), p.Spec.NodeName, "http://"+p.Status.PodIP+":8080"+path)
-	if err != nil {
-		s.Fatal(err)
-	}
+	var out string
+	s.poll("answer of "+p.Name, func() (ok bool, err error) {
+		out, err = shared.FetchFrom(s.Context(), p.Spec.NodeName, "http://"+p.Status.PodIP+":8080"+path)
+		if err != nil && !strings.Contains(err.Error(), "connection refused") {
+			return false, cluster.Permanent(err)
+		}
+		return err == nil, err
+	})
 	return out
 }
 

@@ -208,7 +208,7 @@ spec:
   - {name: second, image: IMAGE, args: [show, /shared/a], volumeMounts: [{name: shared, mountPath: /shared}]}
   containers:
   - {name: web, image: IMAGE, volumeMounts: [{name: shared, mountPath: /data, readOnly: true}]}
-  - {name: other, image: IMAGE, args: [serve, ":8081"]}
+  - {name: other, image: IMAGE, args: [serve, ":8081"], readinessProbe: {tcpSocket: {port: 8081}}}
 ---
 apiVersion: v1
 kind: Pod

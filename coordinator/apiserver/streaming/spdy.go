@@ -59,8 +59,8 @@ func newLink(raw *guarded, take httpstream.NewStreamHandler) (*link, error) {
 
 func (l *link) close() {
 	l.closed.Do(func() {
-		_ = l.raw.Close()        // ends all that waits for the network
-		_ = l.Connection.Close() // ends all that waits for a stream
+		_ = l.raw.Close() // ends all that waits for the network
+		_ = l.Close()     // ends all that waits for a stream
 	})
 }
 
@@ -209,5 +209,5 @@ func (c *spdyClient) end(status *metav1.Status) {
 	if data, err := json.Marshal(status); err == nil {
 		_, _ = c.streams[typeError].Write(data) // or the client is gone
 	}
-	_ = c.Connection.Close() // ends the streams in order; the client then closes the connection
+	_ = c.Close() // ends the streams in order; the client then closes the connection
 }

@@ -12,10 +12,10 @@ import (
 	"sync"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/util/httpstream" //nolint:staticcheck // what client-go's dialers are of
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
-	"k8s.io/apimachinery/pkg/util/httpstream" //nolint:staticcheck // what client-go's dialers are of
 )
 
 // eachForward runs a test with both ways in which clients forward ports. pod connects to the pod.

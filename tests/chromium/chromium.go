@@ -48,8 +48,9 @@ func New(t testing.TB, artifacts string) *Page {
 	if err != nil {
 		t.Fatal("the web page is tested in Chromium: apt-get install chromium")
 	}
+	folder := folder(t)
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.IgnoreCertErrors, chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
+		chromedp.IgnoreCertErrors, chromedp.UserDataDir(folder), chromedp.Env("TMPDIR="+folder), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.WindowSize(1400, 900))
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(cancel)
@@ -61,6 +62,27 @@ func New(t testing.TB, artifacts string) *Page {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// folder is where the browser keeps its files. Its helper processes write there until shortly after the browser has ended,
+// which t.TempDir would call an error.
+func folder(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "chromium-") //nolint:usetesting // see above
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for deadline := time.Now().Add(limit); ; time.Sleep(again) {
+			if err := os.RemoveAll(dir); err == nil {
+				return
+			} else if time.Now().After(deadline) {
+				t.Errorf("remove the browser's files: %v", err)
+				return
+			}
+		}
+	})
+	return dir
 }
 
 // hear collects what the page's console says in anger, and which addresses it asks.

@@ -149,7 +149,7 @@ var kubectlSteps = []struct {
 	{args: "get cm -A --field-selector=metadata.namespace=n -o name", want: []string{"configmap/inside"}},
 	{args: "get pods nope", want: []string{`Error from server (NotFound): pods "nope" not found`}, fail: true},
 	{args: "apply --server-side -f -", stdin: webManifest, want: []string{"server-side apply is not served"}, fail: true},
-	{args: "exec p -- ls", want: []string{"exec of pods is not served"}, fail: true},
+	{args: "exec p -- ls", want: []string{"pod p does not have a host assigned"}, fail: true},
 	{args: "delete pod p --grace-period=0 --force", want: []string{`pod "p" force deleted`}},
 	{args: "delete deploy,svc -l app=web", want: []string{`deployment.apps "web" deleted`}},
 	{args: "delete cm --all", want: []string{`configmap "c" deleted`, `configmap "x" deleted`}},

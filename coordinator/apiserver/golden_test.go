@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -35,8 +37,8 @@ func TestScripts(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if !bytes.Equal(got, script) {
-				t.Errorf("answers differ; run with -update and read the diff.\ngot:\n%s", got)
+			if diff := cmp.Diff(strings.Split(string(script), "\n"), strings.Split(string(got), "\n")); diff != "" {
+				t.Errorf("answers differ; run with -update and read the diff (- want, + got):\n%s", diff)
 			}
 		})
 	}

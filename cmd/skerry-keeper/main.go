@@ -34,6 +34,7 @@ func run(args []string) error {
 	flags.StringVar(&cfg.RunDir, "run-dir", setting("RUN_DIR", ""), "folder for what a reboot may lose, best on tmpfs (default: run in the state folder)")
 	flags.StringVar(&cfg.Socket, "socket", setting("SOCKET", ""), "socket for the agent (default: keeper.sock in the run folder)")
 	flags.StringVar(&cfg.CgroupParent, "cgroup-parent", setting("CGROUP_PARENT", "/skerry"), "cgroup below which containers run")
+	flags.StringVar(&cfg.SeccompDir, "seccomp-dir", setting("SECCOMP_DIR", ""), "folder of the seccomp profiles that pods name as Localhost (default: seccomp in the state folder)")
 	if err := level.UnmarshalText([]byte(setting("LOG_LEVEL", "INFO"))); err != nil {
 		return fmt.Errorf("SKERRY_KEEPER_LOG_LEVEL: %w", err)
 	}

@@ -142,6 +142,8 @@ func TestSecurity(t *testing.T) {
 		"drop one":      {`containers: [{securityContext: {capabilities: {drop: [CHOWN]}}}]`, func(s keeper.Spec) bool { return len(s.Capabilities) == 13 }},
 		"add all":       {`containers: [{securityContext: {capabilities: {add: [ALL]}}}]`, func(s keeper.Spec) bool { return len(s.Capabilities) == 41 }},
 		"unconfined":    {`{securityContext: {seccompProfile: {type: Unconfined}}, containers: [{}]}`, func(s keeper.Spec) bool { return s.SeccompProfile == keeper.SeccompUnconfined }},
+		"localhost":     {`{securityContext: {seccompProfile: {type: Unconfined}}, containers: [{securityContext: {seccompProfile: {type: Localhost, localhostProfile: site/a.json}}}]}`, func(s keeper.Spec) bool { return s.SeccompProfile == "localhost/site/a.json" }},
+		"not asked for": {`containers: [{}]`, func(s keeper.Spec) bool { return s.SeccompProfile == "" }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := Build(input(t, c.spec))
@@ -152,9 +154,10 @@ func TestSecurity(t *testing.T) {
 		})
 	}
 	for spec, want := range map[string]string{
-		`{securityContext: {runAsNonRoot: true}, containers: [{}]}`:                                 "runAsNonRoot and image will run as root",
-		`{shareProcessNamespace: true, containers: [{}]}`:                                           "shareProcessNamespace is not supported",
-		`containers: [{securityContext: {seccompProfile: {type: Localhost, localhostProfile: x}}}]`: "Localhost is not supported",
+		`{securityContext: {runAsNonRoot: true}, containers: [{}]}`:                                         "runAsNonRoot and image will run as root",
+		`{shareProcessNamespace: true, containers: [{}]}`:                                                   "shareProcessNamespace is not supported",
+		`containers: [{securityContext: {seccompProfile: {type: Localhost}}}]`:                              "localhostProfile must be set",
+		`containers: [{securityContext: {seccompProfile: {type: Localhost, localhostProfile: ../shadow}}}]`: "seccomp profile",
 	} {
 		if _, err := Build(input(t, spec)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", spec, err, want)

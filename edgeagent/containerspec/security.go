@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -39,7 +40,7 @@ func secure(s *keeper.Spec, in Input) error {
 	return checkNonRoot(in)
 }
 
-// seccomp: the keeper says whether it has the profile.
+// seccomp: who does not ask gets the keeper's default profile, and the keeper says whether it has one that is asked for.
 func seccomp(s *keeper.Spec, pod *corev1.PodSecurityContext, c *corev1.SecurityContext) error {
 	profile := c.SeccompProfile
 	if profile == nil && pod != nil {
@@ -54,7 +55,10 @@ func seccomp(s *keeper.Spec, pod *corev1.PodSecurityContext, c *corev1.SecurityC
 	case corev1.SeccompProfileTypeRuntimeDefault:
 		s.SeccompProfile = keeper.SeccompRuntimeDefault
 	case corev1.SeccompProfileTypeLocalhost:
-		return fmt.Errorf("seccomp profile of type Localhost %w", errUnsupported)
+		if profile.LocalhostProfile == nil {
+			return errors.New("localhostProfile must be set if seccompProfile type is Localhost")
+		}
+		s.SeccompProfile = keeper.SeccompLocalhost + path.Clean(*profile.LocalhostProfile)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"path/filepath"
 	"strings"
 )
 
@@ -51,7 +52,8 @@ type Spec struct {
 	// MaskedPaths and ReadonlyPaths: nil means the defaults, empty means none.
 	MaskedPaths   []string `json:"maskedPaths"`
 	ReadonlyPaths []string `json:"readonlyPaths"`
-	// SeccompProfile: "" or SeccompUnconfined means no filter. Any other name is refused with ErrUnsupported.
+	// SeccompProfile is SeccompRuntimeDefault, SeccompUnconfined, or SeccompLocalhost and the name of a file in the keeper's folder of
+	// profiles. Empty means SeccompRuntimeDefault, or no filter on a kernel that has none. Privileged containers have none.
 	SeccompProfile string            `json:"seccompProfile,omitempty"`
 	Sysctls        map[string]string `json:"sysctls,omitempty"`
 	Rlimits        []Rlimit          `json:"rlimits,omitempty"`
@@ -83,6 +85,7 @@ const (
 
 	SeccompUnconfined     = "unconfined"
 	SeccompRuntimeDefault = "runtime/default"
+	SeccompLocalhost      = "localhost/"
 )
 
 // User is who the process runs as, in the container's own numbers.
@@ -180,13 +183,23 @@ func (s *Spec) validateProcess() error {
 	if len(s.Args) == 0 || s.Args[0] == "" {
 		errs = append(errs, errors.New("args is empty"))
 	}
-	if s.SeccompProfile != "" && s.SeccompProfile != SeccompUnconfined {
-		errs = append(errs, fmt.Errorf("seccomp profile %q: %w", s.SeccompProfile, ErrUnsupported))
-	}
+	errs = append(errs, s.validateSeccomp())
 	if a := s.OOMScoreAdj; a != nil && (*a < -1000 || *a > 1000) {
 		errs = append(errs, fmt.Errorf("oom score adjustment %d, want -1000 to 1000", *a))
 	}
 	return errors.Join(errs...)
+}
+
+func (s *Spec) validateSeccomp() error {
+	switch s.SeccompProfile {
+	case "", SeccompUnconfined, SeccompRuntimeDefault:
+		return nil
+	}
+	name, ok := strings.CutPrefix(s.SeccompProfile, SeccompLocalhost)
+	if !ok || !filepath.IsLocal(name) || path.Clean(name) != name {
+		return fmt.Errorf("seccomp profile %q is neither %q, %q nor %qNAME", s.SeccompProfile, SeccompRuntimeDefault, SeccompUnconfined, SeccompLocalhost)
+	}
+	return nil
 }
 
 func (s *Spec) validatePaths() error {

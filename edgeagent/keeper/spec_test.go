@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"errors"
 	"strings"
 	"testing"
 )
@@ -47,9 +46,11 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
 		}
 	}
-	s := valid()
-	s.SeccompProfile = "mine"
-	if err := s.Validate(); !errors.Is(err, ErrUnsupported) {
-		t.Errorf("seccomp: got %v", err)
+	for _, name := range []string{"mine", "localhost/", "localhost/../x", "localhost//x", "localhost/a/../x"} {
+		s := valid()
+		s.SeccompProfile = name
+		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), "seccomp profile") {
+			t.Errorf("seccomp profile %s: got %v", name, err)
+		}
 	}
 }

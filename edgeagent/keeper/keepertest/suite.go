@@ -44,6 +44,8 @@ func Suite(t *testing.T, start Start) {
 		{"file system", fileSystem},
 		{"identity", identity},
 		{"privileged", privileged},
+		{"default seccomp profile", seccompDefault},
+		{"seccomp profiles of the node", seccompLocalhost},
 		{"out of memory", outOfMemory},
 		{"limits", limits},
 		{"stats", stats},
@@ -119,7 +121,7 @@ func refusals(w *world) {
 	outside := w.spec("outside", "sleep")
 	outside.CgroupPath = "/elsewhere/x"
 	filtered := w.spec("filtered", "sleep")
-	filtered.SeccompProfile = keeper.SeccompRuntimeDefault
+	filtered.SeccompProfile = "strict"
 	for _, c := range []struct {
 		what string
 		spec keeper.Spec
@@ -130,7 +132,7 @@ func refusals(w *world) {
 		{"cgroup outside", outside, keeper.ErrInvalid},
 		{"no args", keeper.Spec{ID: "x", Rootfs: w.rootfs, CgroupPath: other.CgroupPath}, keeper.ErrInvalid},
 		{"path as ID", w.spec("../x", "sleep"), keeper.ErrInvalid},
-		{"seccomp", filtered, keeper.ErrUnsupported},
+		{"seccomp", filtered, keeper.ErrInvalid},
 	} {
 		if err := w.client.Create(ctx, c.spec); !errors.Is(err, c.want) {
 			w.t.Errorf("%s: got %v, want %v", c.what, err, c.want)

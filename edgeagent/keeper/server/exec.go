@@ -25,7 +25,7 @@ func (s *Server) exec(ctx context.Context, id string, spec keeper.ExecSpec) (kee
 		return keeper.ExecResult{}, fmt.Errorf("exec in %s: %w", id, err)
 	}
 	defer func() { _ = reader.Close() }() // only read from
-	proc, err := s.startExec(id, spec, &ends{stdout: writer, stderr: writer})
+	proc, err := s.startExec(ctx, id, spec, &ends{stdout: writer, stderr: writer})
 	if err = errors.Join(err, writer.Close()); err != nil {
 		return keeper.ExecResult{}, fmt.Errorf("exec in %s: %w", id, err)
 	}
@@ -48,7 +48,7 @@ func outputLimit(asked int) int {
 }
 
 // startExec starts a process in a running container on the given ends.
-func (s *Server) startExec(id string, spec keeper.ExecSpec, e *ends) (*process, error) {
+func (s *Server) startExec(ctx context.Context, id string, spec keeper.ExecSpec, e *ends) (*process, error) {
 	c, err := s.find(id)
 	if err != nil {
 		return nil, err
@@ -71,6 +71,17 @@ func (s *Server) startExec(id string, spec keeper.ExecSpec, e *ends) (*process, 
 	p := execProcess(&r.Spec, spec)
 	p.ConsoleWidth, p.ConsoleHeight = spec.Width, spec.Height
 	e.give(p)
+	return s.runExec(ctx, lib, p, &r.Spec)
+}
+
+// runExec starts p, filtered as the container is.
+func (s *Server) runExec(ctx context.Context, lib *libcontainer.Container, p *libcontainer.Process, spec *keeper.Spec) (*process, error) {
+	stage, err := s.joinStage(spec)
+	if err != nil {
+		return nil, err
+	}
+	defer stage.close()
+	stage.give(p)
 	proc, err := s.orphans.birth(func() (int, error) {
 		if err := lib.Run(p); err != nil {
 			return 0, err
@@ -79,6 +90,12 @@ func (s *Server) startExec(id string, spec keeper.ExecSpec, e *ends) (*process, 
 	})
 	if err != nil {
 		return nil, noCommand(err)
+	}
+	if err := stage.await(); err != nil {
+		err = errors.Join(err, proc.killGroup(), endOf(ctx, proc))
+		s.orphans.buried(proc.pid)
+		proc.close()
+		return nil, err
 	}
 	return proc, nil
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -15,6 +16,10 @@ import (
 // it does not return.
 func init() { //nolint:gochecknoinits // libcontainer wants it so
 	if len(os.Args) > 1 && os.Args[1] == "init" {
+		if err := enterStage(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		libcontainer.Init()
 	}
 }

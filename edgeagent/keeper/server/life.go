@@ -51,6 +51,11 @@ func (s *Server) make(run context.Context, c *container, spec *keeper.Spec) erro
 	if c.log, err = openLog(spec); err != nil {
 		return err
 	}
+	stage, err := s.openStage(spec)
+	if err != nil {
+		return err
+	}
+	defer stage.close()
 	ends, err := s.openEnds(spec)
 	if err != nil {
 		return err
@@ -59,8 +64,11 @@ func (s *Server) make(run context.Context, c *container, spec *keeper.Spec) erro
 	if c.lib, err = libcontainer.Create(s.libRoot(), spec.ID, config); err != nil {
 		return err
 	}
-	if c.proc, err = s.orphans.birth(func() (int, error) { return startInit(c.lib, spec, ends) }); err != nil {
+	if c.proc, err = s.orphans.birth(func() (int, error) { return startInit(c.lib, spec, ends, stage) }); err != nil {
 		return noCommand(err)
+	}
+	if err := stage.await(); err != nil {
+		return err
 	}
 	if err := ends.receiveTerminal(); err != nil {
 		return err
@@ -75,7 +83,7 @@ func (s *Server) make(run context.Context, c *container, spec *keeper.Spec) erro
 }
 
 // startInit starts the container's first process up to the point where it waits for its release.
-func startInit(lib *libcontainer.Container, spec *keeper.Spec, ends *ends) (int, error) {
+func startInit(lib *libcontainer.Container, spec *keeper.Spec, ends *ends, stage *stage) (int, error) {
 	p := &libcontainer.Process{
 		Args: spec.Args, Env: envOf(spec.Env), Cwd: spec.Cwd,
 		UID: int(spec.User.UID), GID: int(spec.User.GID), AdditionalGroups: idsOf(spec.User.AdditionalGIDs),
@@ -85,6 +93,7 @@ func startInit(lib *libcontainer.Container, spec *keeper.Spec, ends *ends) (int,
 		p.Cwd = "/"
 	}
 	ends.give(p)
+	stage.give(p)
 	if err := lib.Start(p); err != nil {
 		return 0, err
 	}

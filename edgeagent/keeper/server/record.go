@@ -33,6 +33,7 @@ type shelf struct{ dir string }
 const (
 	recordFile   = "record.json"
 	deadlineFile = "deadline"
+	filterFile   = "seccomp" // of a Localhost profile
 	stdoutFile   = "stdout"
 	stderrFile   = "stderr"
 	stdinFile    = "stdin"

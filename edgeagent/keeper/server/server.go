@@ -37,6 +37,8 @@ type Config struct {
 	Socket string
 	// CgroupParent is the group below which every container's group lies, such as "/skerry". The keeper removes everything in it at a new boot.
 	CgroupParent string
+	// SeccompDir holds the profiles that pods name as Localhost. Empty means StateDir/seccomp. It need not be there.
+	SeccompDir string
 	// Ready is called, if not nil, when agents can connect.
 	Ready func() error
 }
@@ -51,6 +53,7 @@ type Server struct {
 	exits   *exitlog.Log
 	fence   *fence
 	orphans *orphans
+	filters *filters
 	boot    string
 	busy    chan struct{} // something was made; one word is enough
 	lock    *os.File      // held while we live: one keeper per state folder
@@ -69,6 +72,9 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	if cfg.Socket == "" {
 		cfg.Socket = filepath.Join(cfg.RunDir, "keeper.sock")
 	}
+	if cfg.SeccompDir == "" {
+		cfg.SeccompDir = filepath.Join(cfg.StateDir, "seccomp")
+	}
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -77,7 +83,7 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, log: log, tree: tree, machine: tree.machine(), orphans: newOrphans(), busy: make(chan struct{}, 1),
+		cfg: cfg, log: log, tree: tree, machine: tree.machine(), orphans: newOrphans(), busy: make(chan struct{}, 1), filters: newFilters(cfg.SeccompDir),
 		shelf: shelf{dir: filepath.Join(cfg.RunDir, "containers")}, containers: make(map[string]*container),
 	}
 	if s.machine.capabilities, err = ownCapabilities(); err != nil {
@@ -92,7 +98,7 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 }
 
 func (c Config) validate() error {
-	for name, p := range map[string]string{"state folder": c.StateDir, "run folder": c.RunDir, "socket": c.Socket, "cgroup parent": c.CgroupParent} {
+	for name, p := range map[string]string{"state folder": c.StateDir, "run folder": c.RunDir, "socket": c.Socket, "cgroup parent": c.CgroupParent, "seccomp folder": c.SeccompDir} {
 		if !path.IsAbs(p) || path.Clean(p) != p || p == "/" {
 			return fmt.Errorf("keeper: %s %q is not a clean absolute path below /", name, p)
 		}

@@ -340,7 +340,7 @@ func (t *dialogue) attach(ctx context.Context, f wire.Frame, files []*os.File) e
 	if err != nil {
 		return t.done(f, err)
 	}
-	proc, err := t.startExec(req.ID, spec, e)
+	proc, err := t.startExec(ctx, req.ID, spec, e)
 	if err != nil {
 		e.closeOwn()
 		return t.done(f, fmt.Errorf("exec in %s: %w", req.ID, err))

@@ -24,6 +24,7 @@ func main() {
 	do, ok := map[string]func([]string) error{
 		"exit": exit, "sleep": sleep, "trap": trap, "print": print, "lines": lines, "cat": cat, "write": write, "echo": echo,
 		"eat": eat, "spawn": spawn, "orphan": orphan, "privileges": privileges, "bind": bind, "agent": agent, "whoami": whoami, "hostname": hostname,
+		"syscalls": syscalls,
 	}[os.Args[1]]
 	if !ok {
 		os.Exit(64)

@@ -54,6 +54,12 @@ sim: ## the cluster simulation only, with a month's outage
 e2e: deps build hello tools ## the end-to-end tests only
 	go test -count=1 -timeout $(TESTTIME) ./tests/e2e/...
 
+CONFORMANCE := $(CACHE)/conformance
+conformance: deps build tools suite ## upstream's conformance suite: FOCUS=regexp PROCS=8 ARGS='--again'; see docs/conformance.md
+	go run ./tests/conformance --focus '$(FOCUS)' --procs $(or $(PROCS),8) $(ARGS)
+
+suite: $(addprefix $(CONFORMANCE)/,e2e.test ginkgo agnhost nnp) ## build the conformance suite and what its images need
+
 soak: deps build hello tools ## ten minutes of random kill -9 and power cuts
 	go run ./tests/soak
 
@@ -73,8 +79,22 @@ check: lint test ## what a change must pass
 generate: ## rewrite generated code
 	go generate ./...
 
+# One setting of cgo for everything of Kubernetes', so that each of its packages is compiled once.
+KUBELDFLAGS := -s -w -X $(KUBEVER).gitVersion=v$(K8S) -X $(KUBEVER).gitMajor=1 -X $(KUBEVER).gitMinor=37 -X $(KUBEVER).gitTreeState=clean -X $(KUBEVER).gitCommit=none -X $(KUBEVER).buildDate=1970-01-01T00:00:00Z
 $(TOOLS)/kubectl $(TOOLS)/kube-apiserver: tests/tools/kubernetes/go.mod
-	go -C tests/tools/kubernetes build -trimpath -o $(ROOT)/$@ -ldflags "-s -w -X $(KUBEVER).gitVersion=v$(K8S) -X $(KUBEVER).gitMajor=1 -X $(KUBEVER).gitMinor=37 -X $(KUBEVER).gitTreeState=clean -X $(KUBEVER).gitCommit=none -X $(KUBEVER).buildDate=1970-01-01T00:00:00Z" k8s.io/kubernetes/cmd/$(@F)
+	CGO_ENABLED=0 go -C tests/tools/kubernetes build -trimpath -o $(ROOT)/$@ -ldflags "$(KUBELDFLAGS)" k8s.io/kubernetes/cmd/$(@F)
+
+$(CONFORMANCE)/e2e.test: tests/conformance/suite/go.mod
+	CGO_ENABLED=0 go -C tests/conformance/suite test -c -vet=off -trimpath -o $(ROOT)/$@ -ldflags "$(KUBELDFLAGS)" k8s.io/kubernetes/test/e2e
+
+$(CONFORMANCE)/ginkgo: tests/conformance/suite/go.mod
+	CGO_ENABLED=0 go -C tests/conformance/suite build -trimpath -o $(ROOT)/$@ -ldflags '-s -w' github.com/onsi/ginkgo/v2/ginkgo
+
+$(CONFORMANCE)/agnhost: tests/conformance/suite/go.mod
+	CGO_ENABLED=0 go -C tests/conformance/suite build -trimpath -o $(ROOT)/$@ -ldflags '-s -w' k8s.io/kubernetes/test/images/agnhost
+
+$(CONFORMANCE)/nnp: tests/conformance/suite/go.mod
+	CGO_ENABLED=0 go -C tests/conformance/suite build -trimpath -o $(ROOT)/$@ -ldflags '-s -w' k8s.io/kubernetes/test/images/nonewprivs
 
 $(TOOLS)/etcd: tests/tools/etcd/go.mod
 	go -C tests/tools/etcd build -trimpath -ldflags '-s -w' -o $(ROOT)/$@ go.etcd.io/etcd/server/v3
@@ -88,4 +108,4 @@ $(TOOLS)/crane: tests/tools/registry/go.mod
 clean: ## remove what was built (not the Go caches)
 	rm -rf $(BIN) $(CACHE) tests/artifacts
 
-.PHONY: help build cross hello demo deps tools test race sim e2e soak fuzz bench lint check generate clean
+.PHONY: help build cross hello demo deps tools test race sim e2e conformance suite soak fuzz bench lint check generate clean

@@ -42,7 +42,7 @@ var layers = []struct {
 var only = map[string][]string{
 	"github.com/opencontainers/runc":    {"edgeagent/keeper/server", "cmd/skerry-keeper"},
 	"github.com/nats-io/nats-server/v2": {"messaging/embedded", "messaging/natstest"},
-	"k8s.io/kubernetes":                 {"coordinator/objects/defaults", "coordinator/objects/validation"},
+	"k8s.io/kubernetes":                 {"coordinator/objects/defaults", "coordinator/objects/validation", "tests/conformance/catalog"},
 }
 
 // pure packages decide; they have no clock, no I/O, no goroutine, no logger and no context.

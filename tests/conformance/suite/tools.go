@@ -1,0 +1,11 @@
+//go:build tools
+
+// Package suite pins what is built from other projects to run the conformance suite. It has no code of its own.
+package suite
+
+import (
+	_ "github.com/onsi/ginkgo/v2/ginkgo"
+	_ "k8s.io/kubernetes/test/e2e"
+	_ "k8s.io/kubernetes/test/images/agnhost"
+	_ "k8s.io/kubernetes/test/images/nonewprivs"
+)

@@ -8,6 +8,7 @@ import (
 	"runtime/metrics"
 	"time"
 
+	"skerry.dev/skerry/coordinator/objects"
 	"skerry.dev/skerry/coordinator/view"
 )
 
@@ -22,8 +23,9 @@ const (
 // memory keeps the process small. The runtime lets a heap grow to twice what is in use and returns it reluctantly: a
 // coordinator that was busy once would stay as large for long, on a machine that has other things to run.
 type memory struct {
-	view *view.View
-	log  *slog.Logger
+	view    *view.View
+	objects *objects.Store
+	log     *slog.Logger
 }
 
 // run tidies until ctx ends.
@@ -36,6 +38,7 @@ func (m *memory) run(ctx context.Context) error {
 			return ctx.Err()
 		case now := <-tick.C:
 			m.view.Tidy(now)
+			m.objects.Tidy(now)
 			m.release()
 		}
 	}

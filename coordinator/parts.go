@@ -57,7 +57,7 @@ func (p *parts) serve(ctx context.Context, g *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
-	tidy := &memory{view: p.view, log: p.log.With("part", "memory")}
+	tidy := &memory{view: p.view, objects: p.objects, log: p.log.With("part", "memory")}
 	g.Go(func() error { return part("memory", tidy.run(ctx)) })
 	g.Go(func() error { return part("registry", p.registry.Run(ctx)) })
 	g.Go(func() error { return part("registry for nodes", p.serveImages(ctx)) })

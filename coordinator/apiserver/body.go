@@ -10,11 +10,9 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"skerry.dev/skerry/coordinator/objects"
 	"skerry.dev/skerry/coordinator/resource"
@@ -68,18 +66,13 @@ func (c *call) inputType() (string, error) {
 	return "", unsupportedMediaType(typeJSON, typeYAML, typeProtobuf)
 }
 
-// object reads an object of the call's kind from the body, with unknown fields treated as the client asked, and sets
-// name and namespace from the path.
-func (c *call) object(res *resource.Resource) (runtime.Object, error) {
+// object reads an object of the call's kind from the body, with unknown fields treated as validation says.
+func (c *call) object(res *resource.Resource, validation string) (runtime.Object, error) {
 	media, err := c.inputType()
 	if err != nil {
 		return nil, err
 	}
 	data, err := c.body()
-	if err != nil {
-		return nil, err
-	}
-	validation, err := c.fieldValidation()
 	if err != nil {
 		return nil, err
 	}
@@ -107,24 +100,6 @@ func (c *call) decodeInto(obj runtime.Object, gvk schema.GroupVersionKind) error
 	return decodeAs(media, data, obj, gvk)
 }
 
-// fieldValidation is what to do about unknown and duplicate fields.
-func (c *call) fieldValidation() (string, error) {
-	switch v := c.query.Get("fieldValidation"); v {
-	case "":
-		return metav1.FieldValidationWarn, nil
-	case metav1.FieldValidationIgnore, metav1.FieldValidationWarn, metav1.FieldValidationStrict:
-		return v, nil
-	default:
-		return "", apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: optionsKind(c.r)}, "", field.ErrorList{
-			field.NotSupported(field.NewPath("fieldValidation"), v, []string{"", metav1.FieldValidationIgnore, metav1.FieldValidationStrict, metav1.FieldValidationWarn}),
-		})
-	}
-}
-
-func dryRunError(v string) field.ErrorList {
-	return field.ErrorList{field.NotSupported(field.NewPath("dryRun"), v, []string{metav1.DryRunAll})}
-}
-
 // warn adds a Warning header, once for each text.
 func (c *call) warn(text string) {
 	header, err := utilnet.NewWarningHeader(299, "-", text)
@@ -135,31 +110,4 @@ func (c *call) warn(text string) {
 	if len(have) < maxWarnings && !slices.Contains(have, header) {
 		c.w.Header().Add("Warning", header)
 	}
-}
-
-// writeOptions reads the parameters that create, update and patch share.
-func (c *call) writeOptions() (objects.WriteOptions, error) {
-	dryRun, err := c.dryRun()
-	if err != nil {
-		return objects.WriteOptions{}, err
-	}
-	validation, err := c.fieldValidation()
-	if err != nil {
-		return objects.WriteOptions{}, err
-	}
-	return objects.WriteOptions{DryRun: dryRun, FieldManager: c.manager(), Validation: validation, Warn: c.warn}, nil
-}
-
-// manager names the writer: what the client says, or the first word of its user agent, as upstream.
-func (c *call) manager() string {
-	if m := c.query.Get("fieldManager"); m != "" {
-		return m
-	}
-	agent := c.r.UserAgent()
-	for i := range len(agent) {
-		if agent[i] == '/' || agent[i] == ' ' {
-			return agent[:i]
-		}
-	}
-	return agent
 }

@@ -23,6 +23,7 @@ type Objects interface {
 	UpdateStatus(ctx context.Context, obj runtime.Object, o objects.WriteOptions) (runtime.Object, error)
 	Finalize(ctx context.Context, ns *corev1.Namespace, o objects.WriteOptions) (runtime.Object, error)
 	Patch(ctx context.Context, res *resource.Resource, namespace, name string, how types.PatchType, patch []byte, subresource string, o objects.WriteOptions) (runtime.Object, error)
+	ServerSideApply(ctx context.Context, res *resource.Resource, namespace, name string, manifest []byte, subresource string, o objects.WriteOptions) (out runtime.Object, created bool, err error)
 	GetScale(res *resource.Resource, namespace, name string) (*autoscalingv1.Scale, error)
 	UpdateScale(ctx context.Context, res *resource.Resource, namespace string, s *autoscalingv1.Scale, o objects.WriteOptions) (*autoscalingv1.Scale, error)
 	Delete(ctx context.Context, res *resource.Resource, namespace, name string, o metav1.DeleteOptions) (out runtime.Object, deleted bool, err error)

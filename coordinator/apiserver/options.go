@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -112,28 +111,4 @@ func hasProtobuf(obj runtime.Object) bool {
 	}
 	_, ok := obj.(interface{ Marshal() ([]byte, error) })
 	return ok
-}
-
-// writeOptionsOf reads what create, update and patch share from the query.
-func (c *call) dryRun() (bool, error) {
-	values := c.query["dryRun"]
-	for _, v := range values {
-		if v != metav1.DryRunAll && v != "" {
-			return false, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: optionsKind(c.r)}, "", dryRunError(v))
-		}
-	}
-	return len(values) > 0 && values[0] != "", nil
-}
-
-func optionsKind(r *http.Request) string {
-	switch r.Method {
-	case http.MethodPost:
-		return "CreateOptions"
-	case http.MethodPut:
-		return "UpdateOptions"
-	case http.MethodPatch:
-		return "PatchOptions"
-	default:
-		return "DeleteOptions"
-	}
 }

@@ -50,7 +50,7 @@ func (s *Server) create(c *call) error {
 	if err != nil {
 		return err
 	}
-	obj, err := c.object(c.resource)
+	obj, err := c.object(c.resource, o.Validation)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (s *Server) update(c *call) error {
 	if err != nil {
 		return err
 	}
-	obj, err := c.object(c.resource)
+	obj, err := c.object(c.resource, o.Validation)
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (s *Server) replace(c *call, obj runtime.Object, o objects.WriteOptions) (r
 }
 
 // patchTypes are the patches that are understood.
-var patchTypes = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType)}
+var patchTypes = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType)}
 
 func (s *Server) patch(c *call) error {
 	if _, err := s.encoder(c, offerOne); err != nil {
@@ -155,17 +155,32 @@ func (s *Server) patch(c *call) error {
 	if err != nil {
 		return err
 	}
-	o, err := c.writeOptions()
-	if err != nil {
-		return err
-	}
 	data, err := c.body()
 	if err != nil {
 		return err
 	}
+	o, err := c.patchOptions(how)
+	if err != nil {
+		return err
+	}
+	if how == types.ApplyYAMLPatchType {
+		return s.apply(c, data, o)
+	}
 	out, err := s.objects.Patch(c.r.Context(), c.resource, c.space(), c.name, how, data, c.subresource, o)
 	if err != nil {
 		return err
+	}
+	return s.respondObject(c, http.StatusOK, out)
+}
+
+// apply answers a server-side apply.
+func (s *Server) apply(c *call, manifest []byte, o objects.WriteOptions) error {
+	out, created, err := s.objects.ServerSideApply(c.r.Context(), c.resource, c.space(), c.name, manifest, c.subresource, o)
+	if err != nil {
+		return err
+	}
+	if created {
+		return s.respondObject(c, http.StatusCreated, out)
 	}
 	return s.respondObject(c, http.StatusOK, out)
 }
@@ -176,11 +191,9 @@ func (c *call) patchType() (types.PatchType, error) {
 		return "", err
 	}
 	switch how := types.PatchType(media); how {
-	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType:
+	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType:
 		return how, nil
-	case types.ApplyYAMLPatchType, types.ApplyCBORPatchType:
-		return "", statusError(http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType,
-			"server-side apply is not served; apply on the client's side (kubectl apply without --server-side) or send a merge patch")
+	case types.ApplyCBORPatchType:
 	}
 	return "", unsupportedMediaType(patchTypes...)
 }

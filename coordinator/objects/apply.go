@@ -116,11 +116,7 @@ func (m *parsed) decode(o WriteOptions) error {
 }
 
 func (s *Store) applyTo(ctx context.Context, m *parsed, o WriteOptions) (runtime.Object, error) {
-	kept := m.res
-	if kept.Stored != nil {
-		kept = kept.Stored
-	}
-	out, err := s.modify(ctx, kept, m.content.GetNamespace(), m.content.GetName(), partSpec, false, write{o, m.res}, func(item *view.Item) (runtime.Object, error) {
+	out, err := s.modify(ctx, kept(m.res), m.content.GetNamespace(), m.content.GetName(), partSpec, false, write{WriteOptions: o, asked: m.res}, func(item *view.Item) (runtime.Object, error) {
 		return m.merge(item.As(m.res), o)
 	})
 	if err != nil {

@@ -30,13 +30,15 @@ const (
 // write is one request on its way.
 type write struct {
 	WriteOptions
-	asked *resource.Resource // the kind as the client named it; differs from the stored one for aliases
+	asked       *resource.Resource // the kind as the client named it; differs from the stored one for aliases
+	subresource string             // empty for the object itself
+	tracked     bool               // the object's managed fields are as they are to be
 }
 
 // Create stores a new object.
 func (s *Store) Create(ctx context.Context, obj runtime.Object, o WriteOptions) (runtime.Object, error) {
 	return s.viaStored(obj, func(res *resource.Resource, obj runtime.Object, asked *resource.Resource) (runtime.Object, error) {
-		return s.create(ctx, res, obj, write{o, asked})
+		return s.create(ctx, res, obj, write{WriteOptions: o, asked: asked})
 	})
 }
 
@@ -81,6 +83,7 @@ func (s *Store) create(ctx context.Context, res *resource.Resource, obj runtime.
 	if err := s.checkNamespace(res, m); err != nil {
 		return nil, err
 	}
+	s.trackNew(res, obj, w)
 	prefix := m.GetGenerateName()
 	if m.GetName() != "" || prefix == "" {
 		return obj, s.createOne(ctx, res, obj, w)
@@ -193,7 +196,6 @@ func (s *Store) fillSystemFields(m metav1.Object) {
 	m.SetDeletionTimestamp(nil)
 	m.SetDeletionGracePeriodSeconds(nil)
 	m.SetSelfLink("")
-	m.SetManagedFields(nil)
 	m.SetGeneration(0)
 }
 

@@ -22,10 +22,7 @@ import (
 // Delete starts or completes a deletion. Deleted is true when the object is gone; out is its last state. An object with
 // finalizers, and a pod that a node may be running, are only marked: they go when nobody holds them any more.
 func (s *Store) Delete(ctx context.Context, res *resource.Resource, namespace, name string, o metav1.DeleteOptions) (out runtime.Object, deleted bool, err error) {
-	kept := res
-	if res.Stored != nil {
-		kept = res.Stored
-	}
+	kept := kept(res)
 	if errs := metavalidation.ValidateDeleteOptions(&o); len(errs) > 0 {
 		return nil, false, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", errs)
 	}

@@ -39,10 +39,7 @@ func (s *Store) Patch(ctx context.Context, res *resource.Resource, namespace, na
 	if err != nil {
 		return nil, err
 	}
-	kept := res
-	if res.Stored != nil {
-		kept = res.Stored
-	}
+	kept := kept(res)
 	part := partSpec
 	switch subresource {
 	case "":
@@ -56,7 +53,7 @@ func (s *Store) Patch(ctx context.Context, res *resource.Resource, namespace, na
 	if part == partStatus && s.strategy(kept).status == nil {
 		return nil, unsupported(res, "patch status")
 	}
-	out, err := s.modify(ctx, kept, namespace, name, part, false, write{o, res}, func(item *view.Item) (runtime.Object, error) {
+	out, err := s.modify(ctx, kept, namespace, name, part, false, write{WriteOptions: o, asked: res, subresource: subresource}, func(item *view.Item) (runtime.Object, error) {
 		return p.object(item.As(res))
 	})
 	if err != nil {
@@ -199,7 +196,7 @@ func strategicError(err error) error {
 }
 
 func (s *Store) patchScale(ctx context.Context, res *resource.Resource, namespace, name string, p *patcher, o WriteOptions) (runtime.Object, error) {
-	out, err := s.modify(ctx, res, namespace, name, partSpec, false, write{o, res}, func(item *view.Item) (runtime.Object, error) {
+	out, err := s.modify(ctx, res, namespace, name, partSpec, false, write{WriteOptions: o, asked: res, subresource: resource.Scale}, func(item *view.Item) (runtime.Object, error) {
 		before, err := scaleOf(item.Object)
 		if err != nil {
 			return nil, err

@@ -31,7 +31,7 @@ func (s *Store) GetScale(res *resource.Resource, namespace, name string) (*autos
 // UpdateScale sets the replicas that scale asks for; its resourceVersion and UID are preconditions when set.
 func (s *Store) UpdateScale(ctx context.Context, res *resource.Resource, namespace string, scale *autoscalingv1.Scale, o WriteOptions) (*autoscalingv1.Scale, error) {
 	once := scale.ResourceVersion != ""
-	out, err := s.modify(ctx, res, namespace, scale.Name, partSpec, once, write{o, res}, func(item *view.Item) (runtime.Object, error) {
+	out, err := s.modify(ctx, res, namespace, scale.Name, partSpec, once, write{WriteOptions: o, asked: res, subresource: resource.Scale}, func(item *view.Item) (runtime.Object, error) {
 		return withScale(item, scale)
 	})
 	if err != nil {

@@ -16,7 +16,7 @@ func (s *Store) MutateStatus(ctx context.Context, res *resource.Resource, namesp
 	if s.strategy(res).status == nil {
 		return nil, unsupported(res, "update status")
 	}
-	return s.modify(ctx, res, namespace, name, partStatus, false, write{asked: res}, func(item *view.Item) (runtime.Object, error) {
+	return s.modify(ctx, res, namespace, name, partStatus, false, write{asked: res, subresource: resource.Status}, func(item *view.Item) (runtime.Object, error) {
 		obj := item.Object.DeepCopyObject()
 		if !change(obj) {
 			return item.Object.DeepCopyObject(), nil

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"skerry.dev/skerry/coordinator/objects/defaults"
+	"skerry.dev/skerry/coordinator/objects/ownership"
 	"skerry.dev/skerry/coordinator/objects/validation"
 	"skerry.dev/skerry/coordinator/resource"
 	"skerry.dev/skerry/coordinator/view"
@@ -55,6 +56,7 @@ type Store struct {
 	validator  *validation.Validator
 	strategies map[*resource.Resource]*strategy
 	locks      *locks
+	owners     *ownership.Tracker
 	services   *addresses
 	nodes      *subnets
 }
@@ -63,6 +65,8 @@ type Store struct {
 type WriteOptions struct {
 	DryRun       bool         // do everything but the write
 	FieldManager string       // who writes, for managed fields
+	Track        bool         // a new object's managed fields are kept from its creation, not from the first server-side apply on
+	Force        bool         // a server-side apply takes fields from other managers
 	Validation   string       // of unknown and duplicate fields in patches: metav1.FieldValidationStrict, Warn or Ignore; empty is Ignore
 	Warn         func(string) // takes warnings for the client; nil drops them
 }
@@ -99,6 +103,7 @@ func New(v *view.View, to Storage, o Options) (*Store, error) {
 		return nil, fmt.Errorf("pod network: %w", err)
 	}
 	s.strategies = s.allStrategies()
+	s.owners = ownership.New(ownership.Rules{Default: s.defaults.Set, Reset: s.resetFields})
 	return s, nil
 }
 

@@ -2,7 +2,6 @@ package objects
 
 import (
 	"context"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	genericvalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -27,7 +26,7 @@ const (
 // where the kind allows that. Created is true when the kind allows creation by update and the object was absent.
 func (s *Store) Update(ctx context.Context, obj runtime.Object, o WriteOptions) (out runtime.Object, created bool, err error) {
 	out, err = s.viaStored(obj, func(res *resource.Resource, obj runtime.Object, asked *resource.Resource) (runtime.Object, error) {
-		w := write{o, asked}
+		w := write{WriteOptions: o, asked: asked}
 		out, err := s.put(ctx, res, obj, partSpec, w)
 		if isNotFound(res, err, metaOf(obj).GetName()) && s.strategy(res).createOnUpdate && metaOf(obj).GetUID() == "" {
 			created = true
@@ -46,14 +45,14 @@ func (s *Store) UpdateStatus(ctx context.Context, obj runtime.Object, o WriteOpt
 		if s.strategy(res).status == nil {
 			return nil, unsupported(res, "update status")
 		}
-		return s.put(ctx, res, obj, partStatus, write{o, asked})
+		return s.put(ctx, res, obj, partStatus, write{WriteOptions: o, asked: asked, subresource: resource.Status})
 	})
 }
 
 // Finalize replaces a namespace's spec.finalizers, and removes it when none is left and it is being deleted.
 func (s *Store) Finalize(ctx context.Context, ns *corev1.Namespace, o WriteOptions) (runtime.Object, error) {
 	return s.viaStored(ns, func(res *resource.Resource, obj runtime.Object, asked *resource.Resource) (runtime.Object, error) {
-		return s.put(ctx, res, obj, partFinalize, write{o, asked})
+		return s.put(ctx, res, obj, partFinalize, write{WriteOptions: o, asked: asked, subresource: "finalize"})
 	})
 }
 
@@ -92,6 +91,7 @@ func (s *Store) change(ctx context.Context, item *view.Item, obj runtime.Object,
 	if err := checkPreconditions(res, st, item, metaOf(obj), p); err != nil {
 		return nil, err
 	}
+	s.trackChange(item, obj, p, w)
 	s.prepareChange(res, st, item, obj, p)
 	var reserved *reservation
 	var errs field.ErrorList
@@ -124,7 +124,7 @@ func (s *Store) commit(ctx context.Context, item *view.Item, obj runtime.Object,
 			return obj, nil
 		}
 		return s.remove(ctx, item, obj)
-	case same(item, obj):
+	case unchanged(item, obj):
 		return obj, nil
 	case w.DryRun:
 		_, err := encode(item.Resource, obj)
@@ -170,9 +170,6 @@ func (s *Store) prepareChange(res *resource.Resource, st *strategy, item *view.I
 	if grace := old.GetDeletionGracePeriodSeconds(); grace != nil {
 		seconds := *grace
 		m.SetDeletionGracePeriodSeconds(&seconds)
-	}
-	if m.GetManagedFields() == nil {
-		m.SetManagedFields(slices.Clone(old.GetManagedFields()))
 	}
 }
 

@@ -1,6 +1,6 @@
 // Program generate cuts the OpenAPI documents of the Kubernetes release down to the served kinds, adds Skerry's own, and
-// writes them compressed to data/. Run it with go generate in the folder above when the resource table, the kinds in
-// api/ or the Kubernetes version changes.
+// writes them compressed to data/, and what server-side apply needs of them to the package that reads it. Run it with
+// go generate in the folder above when the resource table, the kinds in api/ or the Kubernetes version changes.
 package main
 
 import (
@@ -104,6 +104,7 @@ func writeV3(dir string, own object) error {
 		return err
 	}
 	var common object // schemas of meta/v1, which Skerry's own kinds refer to
+	merge := mergeSchemas{}
 	for _, gv := range versions() {
 		doc, err := read(filepath.Join(dir, strings.ReplaceAll(prefix(gv), "/", "__")+"_openapi.json"))
 		if err != nil {
@@ -125,9 +126,18 @@ func writeV3(dir string, own object) error {
 		}
 		reached := reach(doc["paths"], schemas, "#/components/schemas/")
 		components["schemas"] = only(schemas, reached)
+		if err := merge.collect(only(schemas, reached)); err != nil {
+			return err
+		}
 		if err := writeDoc(gv, doc); err != nil {
 			return err
 		}
+	}
+	if err := merge.collect(own); err != nil {
+		return err
+	}
+	if err := merge.write(); err != nil {
+		return err
 	}
 	return writeOwnV3(common, own)
 }

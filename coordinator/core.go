@@ -35,6 +35,7 @@ import (
 	"skerry.dev/skerry/coordinator/controller/replicaset"
 	"skerry.dev/skerry/coordinator/controller/statefulset"
 	"skerry.dev/skerry/coordinator/fleet"
+	"skerry.dev/skerry/coordinator/metrics"
 	"skerry.dev/skerry/coordinator/objects"
 	"skerry.dev/skerry/coordinator/scheduler"
 	"skerry.dev/skerry/coordinator/view"
@@ -60,6 +61,7 @@ type Core struct {
 	source   *source
 	events   *controller.Events
 	fleet    *fleet.Fleet
+	usage    *metrics.Collector
 	state    *store.Store
 	assigned *assign.Store
 	epoch    uint64
@@ -109,11 +111,19 @@ func newCore(ctx context.Context, config Config, link Link, c *Core) (*Core, err
 		return nil, err
 	}
 	table := fleet.NewTable(c.log)
-	c.source = &source{view: c.view, table: table, started: c.started, returned: make(chan struct{}, 1)} // one token says all
+	usage := metrics.NewTable()
+	c.source = &source{view: c.view, table: table, usage: usage, started: c.started, returned: make(chan struct{}, 1)} // one token says all
 	c.writer = performer.New(c.objects, api.ComponentController)
 	c.events = controller.NewEvents(c.writer, c.log.With("part", "events"))
-	c.fleet, err = c.newFleet(table)
-	return c, err
+	if c.fleet, err = c.newFleet(table); err != nil {
+		return nil, err
+	}
+	c.usage = metrics.New(metrics.Config{
+		Conn: link.Conn, Signer: c.identity.signer, Table: usage, Log: c.log.With("part", "metrics"),
+		Heard:  func(node string) bool { _, _, heard := c.fleet.Applied(node); return heard },
+		Wanted: c.source.measured,
+	})
+	return c, nil
 }
 
 // openStreams opens the stores and declares this process their writer.
@@ -220,6 +230,7 @@ func (c *Core) decide(ctx context.Context, g *errgroup.Group) error {
 	g.Go(func() error { return c.awaitDeposition(ctx) })
 	g.Go(func() error { return part("events", c.events.Run(ctx)) })
 	g.Go(func() error { return part("fleet", c.fleet.Run(ctx)) })
+	g.Go(func() error { return part("metrics", c.usage.Run(ctx)) })
 	g.Go(func() error { return part("controllers", shell.Run(ctx)) })
 	g.Go(func() error { defer stop(); return part("assignments", publisher.Run(ctx)) })
 	g.Go(func() error { return part("automation", endpoint.Run(ctx)) })

@@ -18,6 +18,7 @@ import (
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/coordinator/apiserver"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
+	"skerry.dev/skerry/coordinator/metrics"
 	"skerry.dev/skerry/coordinator/web"
 	"skerry.dev/skerry/messaging"
 	"skerry.dev/skerry/packaging/registry"
@@ -85,6 +86,7 @@ func (p *parts) newAPI() (*apiserver.Server, error) {
 	return apiserver.New(apiserver.Config{
 		Address: p.config.API.Listen, TLS: tlsConfig, View: p.view, Objects: p.objects,
 		Authenticator: authn.Union{authn.Certificates{}, authn.Bearer{Tokens: p.tokens}, sessions},
+		Metrics:       &metrics.Source{Collector: p.usage, Liveness: p.fleet.Liveness, Heartbeat: p.config.Nodes.Heartbeat},
 		Nodes:         &nodes{conn: p.link.Conn, signer: p.identity.signer},
 		Mounts: map[string]apiserver.Mount{
 			web.Prefix:             {Handler: page, Public: true, Streams: true},

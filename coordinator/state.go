@@ -8,6 +8,7 @@ import (
 	"skerry.dev/skerry/coordinator/controller"
 	"skerry.dev/skerry/coordinator/controller/endpoints"
 	"skerry.dev/skerry/coordinator/fleet"
+	"skerry.dev/skerry/coordinator/metrics"
 	"skerry.dev/skerry/coordinator/resource"
 	"skerry.dev/skerry/coordinator/view"
 	"skerry.dev/skerry/messaging"
@@ -17,14 +18,20 @@ import (
 type source struct {
 	view     *view.View
 	table    *fleet.Table
+	usage    *metrics.Table
 	started  time.Time
 	returned chan struct{} // one token stands for any number of nodes
 }
 
 // Snapshot is controller.Source's.
 func (s *source) Snapshot() *controller.Snapshot {
-	return s.view.Snapshot(s.table.Liveness(), s.started)
+	snapshot := s.view.Snapshot(s.table.Liveness(), s.started)
+	snapshot.Usage = s.usage.Usage(time.Now())
+	return snapshot
 }
+
+// measured names the nodes whose pods are scaled by what they use.
+func (s *source) measured() []string { return nil }
 
 // Changed is controller.Source's.
 func (s *source) Changed() (<-chan struct{}, func()) {

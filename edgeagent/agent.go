@@ -20,6 +20,7 @@ import (
 	"skerry.dev/skerry/edgeagent/logs"
 	"skerry.dev/skerry/edgeagent/uplink"
 	"skerry.dev/skerry/edgeagent/uplink/wal"
+	"skerry.dev/skerry/edgeagent/usage"
 	"skerry.dev/skerry/hwprobe"
 	"skerry.dev/skerry/messaging"
 )
@@ -75,6 +76,7 @@ type Agent struct {
 	streams  *streams
 	node     *node
 	services messaging.Assigned // as checkpointed
+	meter    *usage.Meter
 }
 
 // New opens the node's state and makes the agent. It starts nothing and connects nowhere.
@@ -166,6 +168,7 @@ func (a *Agent) build(state checkpoint.State) error {
 	a.loop = newLoop(a.node, a.store, held, state.Memories, newContact(run))
 	a.streams = &streams{node: a.node, loop: a.loop}
 	a.self = a.newSelf()
+	a.meter = usage.New(parts.Keeper, a.log)
 	return nil
 }
 
@@ -199,7 +202,7 @@ func (a *Agent) newSelf() *self {
 	return &self{
 		name: c.Name, version: a.options.Version, address: a.address.String(), config: c, images: a.parts.Images,
 		report: a.uplink, log: a.log, node: a.node, runs: a.loop.count, answered: a.loop.ready, healthy: a.loop.healthy,
-		meter: hwprobe.NewMeter(c.StateDir), inventories: make(chan api.Inventory, 1),
+		meter: hwprobe.NewMeter(c.StateDir), loads: hwprobe.NewMeter(c.StateDir), inventories: make(chan api.Inventory, 1),
 	}
 }
 
@@ -218,6 +221,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.loop.fence(ctx, a.uplink.Contact) })
 	g.Go(func() error { return a.uplink.Run(ctx) })
 	g.Go(func() error { return a.self.run(ctx) })
+	g.Go(func() error { return a.meter.Run(ctx) })
 	g.Go(func() error { return a.watch(ctx) })
 	g.Go(func() error { return a.keepTables(ctx) })
 	if run := a.parts.Run; run != nil {
@@ -366,3 +370,8 @@ func (f *face) Serve(ctx context.Context, req messaging.OpenRequest, conn net.Co
 
 // Load implements uplink.Node.
 func (f *face) Load(ctx context.Context) messaging.Load { return f.self.load(ctx) }
+
+// Usage implements uplink.Node.
+func (f *face) Usage(ctx context.Context) (messaging.UsageReport, error) {
+	return f.meter.Report(ctx, time.Now())
+}

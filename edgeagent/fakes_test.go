@@ -176,6 +176,21 @@ func (k *fakeKeeper) Exits(ctx context.Context, from uint64, f func(keeper.Exit)
 	}
 }
 
+func (k *fakeKeeper) Stats(context.Context, ...string) ([]keeper.Stats, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.begin(""); err != nil {
+		return nil, err
+	}
+	var all []keeper.Stats
+	for id, c := range k.containers {
+		if c.State == keeper.Running {
+			all = append(all, keeper.Stats{ID: id, CPUNanos: 1, MemoryBytes: 1 << 20})
+		}
+	}
+	return all, nil
+}
+
 func (k *fakeKeeper) Deadline(_ context.Context, id string, at time.Duration) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -28,6 +28,8 @@ type Keeper interface {
 	List(ctx context.Context) ([]keeper.Container, error)
 	Exec(ctx context.Context, id string, spec keeper.ExecSpec) (keeper.ExecResult, error)
 	Exits(ctx context.Context, fromSeq uint64, f func(keeper.Exit) error) error
+	// Stats reads the cgroups of the running containers.
+	Stats(ctx context.Context, ids ...string) ([]keeper.Stats, error)
 	// Deadline has the keeper kill the container at that boot time, unless it is moved on before.
 	Deadline(ctx context.Context, id string, at time.Duration) error
 	// ExecStream starts a process on the given streams; terminal is its pseudo-terminal if the spec asked for one.

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -44,13 +43,18 @@ type self struct {
 	runs     func() int      // running pods
 	answered <-chan struct{} // closed when the keeper has answered for the first time
 	healthy  func() error
-	meter    *hwprobe.Meter
-	metering sync.Mutex // guards meter
 
 	inventories chan api.Inventory // capacity 1: only the latest counts
 
+	// --- owned by the heartbeat's goroutine:
+
+	loads    *hwprobe.Meter
+	loaded   hwprobe.Usage
+	loadedAt time.Time
+
 	// --- owned by run's goroutine:
 
+	meter     *hwprobe.Meter
 	inventory api.Inventory
 	usage     hwprobe.Usage
 	status    corev1.NodeStatus
@@ -123,7 +127,7 @@ func (s *self) takeInventory(inv api.Inventory) {
 }
 
 func (s *self) update(ctx context.Context, now time.Time) {
-	usage, err := s.measure(ctx, now)
+	usage, err := s.meter.Read(ctx, now)
 	if err != nil {
 		s.log.Warn("usage not measured", "err", err)
 	}
@@ -149,17 +153,19 @@ func (s *self) update(ctx context.Context, now time.Time) {
 	s.sent = key
 }
 
-func (s *self) measure(ctx context.Context, now time.Time) (hwprobe.Usage, error) {
-	s.metering.Lock()
-	defer s.metering.Unlock()
-	return s.meter.Read(ctx, now)
-}
+// loadWindow is the least time that a heartbeat's CPU use is the mean of: beats that follow each other at once, as when a
+// pod comes, would say nothing.
+const loadWindow = 5 * time.Second
 
-// load is the usage for a heartbeat.
+// load is the usage for a heartbeat, since an earlier one.
 func (s *self) load(ctx context.Context) messaging.Load {
-	u, err := s.measure(ctx, time.Now())
-	if err != nil {
-		s.log.Warn("usage not measured", "err", err)
+	u := s.loaded
+	if now := time.Now(); now.Sub(s.loadedAt) >= loadWindow {
+		var err error
+		if u, err = s.loads.Read(ctx, now); err != nil {
+			s.log.Warn("usage not measured", "err", err)
+		}
+		s.loaded, s.loadedAt = u, now
 	}
 	return messaging.Load{
 		CPUMillis: u.CPUMillis, MemoryBytes: u.MemoryBytes, MemoryTotalBytes: u.MemoryTotalBytes,

@@ -194,6 +194,15 @@ func (k *lateKeeper) Exits(ctx context.Context, fromSeq uint64, f func(keeper.Ex
 	return k.with(ctx, func(c *keeper.Client) error { return c.Exits(ctx, fromSeq, f) })
 }
 
+// Stats implements Keeper.
+func (k *lateKeeper) Stats(ctx context.Context, ids ...string) (all []keeper.Stats, err error) {
+	err = k.with(ctx, func(c *keeper.Client) error {
+		all, err = c.Stats(ctx, ids...)
+		return err
+	})
+	return all, err
+}
+
 // Deadline implements Keeper.
 func (k *lateKeeper) Deadline(ctx context.Context, id string, at time.Duration) error {
 	return k.with(ctx, func(c *keeper.Client) error { return c.Deadline(ctx, id, at) })

@@ -136,7 +136,7 @@ func NodeAPISubject(node, verb string) string { return root + "api.node." + Toke
 // NodeAPIAll matches every node's requests of one verb.
 func NodeAPIAll(verb string) string { return root + "api.node.*." + verb }
 
-// CommandSubject is a signed request from the coordinator to a node. Verbs: ping, open, resync.
+// CommandSubject is a signed request from the coordinator to a node. Verbs: ping, open, resync, usage.
 func CommandSubject(node, verb string) string { return root + "cmd." + Token(node) + "." + verb }
 
 // StreamSubject is one direction ("in" towards the node, "out" from it) of a byte stream session.

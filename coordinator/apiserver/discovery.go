@@ -49,7 +49,7 @@ func review(gvk schema.GroupVersionKind, plural string, namespaced bool) *resour
 
 func newDiscovery(served []*resource.Resource) (*discovery, error) {
 	d := &discovery{docs: map[string]document{}, aggregated: map[string]document{}}
-	versions := byVersion(slices.Concat(served, reviews))
+	versions := byVersion(slices.Concat(served, reviews, measured))
 	docs := map[string]any{
 		"/api":    &metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions"}, Versions: []string{"v1"}, ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{}},
 		"/apis":   groupList(versions),

@@ -167,7 +167,7 @@ func lookup(t target) *resource.Resource {
 	if r := resource.Lookup(t.group, t.version, t.plural); r != nil {
 		return r
 	}
-	for _, r := range reviews {
+	for _, r := range slices.Concat(reviews, measured) {
 		if r.GVR() == (schema.GroupVersionResource{Group: t.group, Version: t.version, Resource: t.plural}) {
 			return r
 		}

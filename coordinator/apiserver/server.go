@@ -45,6 +45,7 @@ type Config struct {
 	Authenticator authn.Authenticator
 	Authorizer    Authorizer // nil: system:masters may do everything, others only ask what they may do
 	Nodes         Nodes      // nil: logs are not to be had
+	Metrics       Metrics    // nil: nothing is measured
 
 	// Mounts are handlers under path prefixes that end in a slash, such as /ui/. The longest prefix wins.
 	Mounts map[string]Mount

@@ -55,6 +55,10 @@ type Snapshot struct {
 	Liveness map[string]Liveness
 	Started  time.Time
 
+	// Usage is what nodes said last of what their pods use, by node name. A node that was not asked, or not lately, has
+	// no entry. As with Liveness, a change of it wakes no plan.
+	Usage map[string]*Usage
+
 	// Refused says, by UID of a controller, why the last create on its behalf was refused; a create that succeeds clears
 	// it. The shell keeps it.
 	Refused map[types.UID]string
@@ -65,6 +69,24 @@ type Liveness struct {
 	Heard time.Time
 	Boot  string
 	Load  messaging.Load
+}
+
+// Usage is what the pods of one node use: the mean over Window, which ended at At on the coordinator's clock. It is shared
+// and never changed. A pod has no entry until all of its running containers were measured.
+type Usage struct {
+	At     time.Time
+	Window time.Duration
+	Pods   map[types.UID][]messaging.ContainerUsage
+}
+
+// UsageOf is what a pod uses, and when and over how long it was measured; nil containers when that is not known. A node
+// speaks of its own pods only.
+func (s *Snapshot) UsageOf(pod *corev1.Pod) (containers []messaging.ContainerUsage, at time.Time, window time.Duration) {
+	u := s.Usage[pod.Spec.NodeName]
+	if u == nil {
+		return nil, time.Time{}, 0
+	}
+	return u.Pods[pod.UID], u.At, u.Window
 }
 
 // Kinds is a set of the snapshot's parts.

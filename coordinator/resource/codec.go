@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 )
 
 // Scheme knows the served kinds, the bodies of their subresources, and the options and Status of meta/v1, each in its
@@ -36,6 +37,8 @@ func newScheme() *runtime.Scheme {
 		&corev1.PodAttachOptions{}, &corev1.PodPortForwardOptions{}, &corev1.PodProxyOptions{})
 	s.AddKnownTypes(autoscalingv1.SchemeGroupVersion, &autoscalingv1.Scale{})
 	s.AddKnownTypes(policyv1.SchemeGroupVersion, &policyv1.Eviction{})
+	s.AddKnownTypes(metricsv1beta1.SchemeGroupVersion, &metricsv1beta1.NodeMetrics{}, &metricsv1beta1.NodeMetricsList{},
+		&metricsv1beta1.PodMetrics{}, &metricsv1beta1.PodMetricsList{})
 	for _, gv := range []schema.GroupVersion{autoscalingv1.SchemeGroupVersion, policyv1.SchemeGroupVersion, metav1.SchemeGroupVersion} {
 		metav1.AddToGroupVersion(s, gv)
 	}

@@ -61,6 +61,8 @@ type Stats struct {
 	CPUNanos uint64 `json:"cpuNanos"`
 	// MemoryBytes is the working set: usage minus inactive page cache, as the kubelet counts it.
 	MemoryBytes uint64 `json:"memoryBytes"`
-	Pids        uint64 `json:"pids"`
-	OOMKills    uint64 `json:"oomKills"`
+	// RSSBytes is memory that no file backs.
+	RSSBytes uint64 `json:"rssBytes"`
+	Pids     uint64 `json:"pids"`
+	OOMKills uint64 `json:"oomKills"`
 }

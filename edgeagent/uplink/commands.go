@@ -39,6 +39,26 @@ func (u *Uplink) onPing(m *nats.Msg) {
 	}
 }
 
+// usageTimeout bounds one measurement: who asked has given up by then.
+const usageTimeout = 3 * time.Second
+
+// onUsage answers with what the containers use. Nothing of it is sent unasked: links may be metered.
+func (u *Uplink) onUsage(ctx context.Context, m *nats.Msg) {
+	if err := u.verify(m); err != nil {
+		u.log.Warn("command refused", "subject", m.Subject, "err", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, usageTimeout)
+	defer cancel()
+	report, err := u.cfg.Node.Usage(ctx)
+	if err == nil {
+		err = m.Respond(report.Encode())
+	}
+	if err != nil {
+		u.log.Warn("usage not reported", "err", err)
+	}
+}
+
 // verify checks the signature of a command over its subject and payload.
 func (u *Uplink) verify(m *nats.Msg) error {
 	key := u.trusted().SigningKey

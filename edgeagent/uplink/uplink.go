@@ -35,6 +35,8 @@ type Node interface {
 	Check(ctx context.Context, req messaging.OpenRequest) error
 	// Load is the node's usage now.
 	Load(ctx context.Context) messaging.Load
+	// Usage is what the node's containers use now.
+	Usage(ctx context.Context) (messaging.UsageReport, error)
 }
 
 // Config is what an Uplink needs.
@@ -152,6 +154,7 @@ func (u *Uplink) subscribe(ctx context.Context, nc *nats.Conn) error {
 		messaging.AssignSubjects(messaging.Broadcast): u.hear,
 		messaging.CommandSubject(node, "resync"):      u.onResync,
 		messaging.CommandSubject(node, "ping"):        u.onPing,
+		messaging.CommandSubject(node, "usage"):       func(m *nats.Msg) { u.onUsage(ctx, m) },
 		messaging.CommandSubject(node, "open"):        func(m *nats.Msg) { u.onOpen(ctx, nc, m) },
 	} {
 		if _, err := nc.Subscribe(subject, handler); err != nil {

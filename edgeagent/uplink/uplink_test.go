@@ -71,6 +71,10 @@ func (n *fakeNode) Check(context.Context, messaging.OpenRequest) error { return 
 
 func (n *fakeNode) Load(context.Context) messaging.Load { return messaging.Load{Pods: 7} }
 
+func (n *fakeNode) Usage(context.Context) (messaging.UsageReport, error) {
+	return messaging.UsageReport{Window: time.Second, Pods: []messaging.PodUsage{{UID: "u", Containers: []messaging.ContainerUsage{{Name: "c", CPUNanos: 5, MemoryBytes: 6}}}}}, nil
+}
+
 // last is the newest set: its generation and how many pods it has.
 func (n *fakeNode) last() string {
 	n.mu.Lock()

@@ -50,7 +50,7 @@ func stats(w *world) {
 	for range 2 { // the second reads what the first opened
 		all, err := w.client.Stats(w.t.Context())
 		must(w.t, err)
-		if len(all) != 1 || all[0].ID != "c" || all[0].CPUNanos == 0 || all[0].MemoryBytes < 20<<20 || all[0].MemoryBytes > 200<<20 || all[0].Pids == 0 {
+		if len(all) != 1 || all[0].ID != "c" || all[0].CPUNanos == 0 || all[0].MemoryBytes < 20<<20 || all[0].MemoryBytes > 200<<20 || all[0].RSSBytes < 20<<20 || all[0].RSSBytes > all[0].MemoryBytes || all[0].Pids == 0 {
 			w.t.Errorf("got %+v", all)
 		}
 	}

@@ -147,9 +147,9 @@ func TestCgroupMounts(t *testing.T) {
 func TestGauges(t *testing.T) {
 	dir := t.TempDir()
 	for name, content := range map[string]string{
-		"v1/cpu/g/cpuacct.usage": "7000\n", "v1/mem/g/memory.usage_in_bytes": "100\n", "v1/mem/g/memory.stat": "cache 1\ntotal_inactive_file 30\n",
+		"v1/cpu/g/cpuacct.usage": "7000\n", "v1/mem/g/memory.usage_in_bytes": "100\n", "v1/mem/g/memory.stat": "cache 1\nrss 2\ntotal_rss 9\ntotal_inactive_file 30\n",
 		"v1/pids/g/pids.current": "4\n", "v1/mem/g/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
-		"v2/g/cpu.stat": "usage_usec 7\nuser_usec 5\n", "v2/g/memory.current": "100\n", "v2/g/memory.stat": "anon 1\ninactive_file 30\n",
+		"v2/g/cpu.stat": "usage_usec 7\nuser_usec 5\n", "v2/g/memory.current": "100\n", "v2/g/memory.stat": "anon 9\ninactive_file 30\n",
 		"v2/g/pids.current": "4\n", "v2/g/memory.events": "low 0\noom 3\noom_kill 2\n",
 	} {
 		path := filepath.Join(dir, name)
@@ -159,7 +159,7 @@ func TestGauges(t *testing.T) {
 	}
 	v1 := cgroupTree{v1: map[string]string{"cpuacct": dir + "/v1/cpu", "memory": dir + "/v1/mem", "pids": dir + "/v1/pids"}}
 	v2 := cgroupTree{v1: map[string]string{}, unified: dir + "/v2"}
-	want := keeper.Stats{ID: "c", CPUNanos: 7000, MemoryBytes: 70, Pids: 4, OOMKills: 2}
+	want := keeper.Stats{ID: "c", CPUNanos: 7000, MemoryBytes: 70, RSSBytes: 9, Pids: 4, OOMKills: 2}
 	for name, tree := range map[string]cgroupTree{"v1": v1, "v2": v2} {
 		g, err := tree.openGauges("/g")
 		if err != nil {

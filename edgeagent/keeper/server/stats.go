@@ -64,12 +64,14 @@ func (g *gauges) read(id string, buf []byte) keeper.Stats {
 	} else {
 		s.CPUNanos = number(pread(g.cpu, buf))
 	}
-	inactive := "total_inactive_file"
+	inactive, rss := "total_inactive_file", "total_rss"
 	if g.v2 {
-		inactive = "inactive_file"
+		inactive, rss = "inactive_file", "anon"
 	}
 	usage := number(pread(g.usage, buf))
-	s.MemoryBytes = usage - min(usage, keyed(pread(g.stat, buf), inactive))
+	stat := pread(g.stat, buf)
+	s.MemoryBytes = usage - min(usage, keyed(stat, inactive))
+	s.RSSBytes = keyed(stat, rss)
 	s.Pids = number(pread(g.pids, buf))
 	s.OOMKills = keyed(pread(g.oom, buf), "oom_kill")
 	return s

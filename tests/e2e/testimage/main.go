@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -167,12 +168,30 @@ func serve(args []string) error {
 		return "written", os.WriteFile(r.FormValue("path"), []byte(r.FormValue("text")), 0o600)
 	})
 	answer("/remove", func(r *http.Request) (string, error) { return "removed", os.Remove(r.FormValue("path")) })
+	answer("/burn", burn())
 	answer("/fetch", func(r *http.Request) (string, error) { return fetch(r.FormValue("url")) })
 	// Health is two files, so that it can be switched over HTTP and outlives nothing.
 	answer("/healthz", func(*http.Request) (string, error) { return missing("/ill") })
 	answer("/readyz", func(*http.Request) (string, error) { return missing("/busy") })
 	fmt.Println("serving on", address)
 	return (&http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 10 * time.Second}).ListenAndServe()
+}
+
+// burn keeps a processor busy until as many seconds are over as the last request said; none ends it.
+func burn() func(r *http.Request) (string, error) {
+	var until atomic.Int64 // Unix nanoseconds
+	go func() {
+		for {
+			if time.Now().UnixNano() > until.Load() {
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+	}()
+	return func(r *http.Request) (string, error) {
+		seconds, err := strconv.Atoi(r.FormValue("seconds"))
+		until.Store(time.Now().Add(time.Duration(seconds) * time.Second).UnixNano())
+		return "burning", err
+	}
 }
 
 func missing(file string) (string, error) {

@@ -26,6 +26,7 @@ import (
 	"skerry.dev/skerry/coordinator/controller/cronjob"
 	"skerry.dev/skerry/coordinator/controller/daemonset"
 	"skerry.dev/skerry/coordinator/controller/deployment"
+	"skerry.dev/skerry/coordinator/controller/disruption"
 	"skerry.dev/skerry/coordinator/controller/endpoints"
 	"skerry.dev/skerry/coordinator/controller/garbage"
 	"skerry.dev/skerry/coordinator/controller/job"
@@ -270,6 +271,7 @@ func (c *Core) newShell() (*controller.Shell, error) {
 			job.Controller(),
 			cronjob.Controller(),
 			endpoints.Controller(),
+			disruption.Controller(),
 			garbage.Events(0),
 		}, garbage.Controller(garbage.Options{})...),
 	})

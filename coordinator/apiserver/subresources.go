@@ -90,7 +90,13 @@ func (s *Server) evict(c *call) error {
 	if err := c.decodeInto(e, c.sub().GVK); err != nil {
 		return err
 	}
-	e.Namespace, e.Name = c.namespace, c.name
+	if e.Name != c.name {
+		return badRequest("name in URL does not match name in Eviction object")
+	}
+	if e.Namespace != "" && e.Namespace != c.namespace {
+		return badRequest("the namespace of the provided object does not match the namespace sent on the request")
+	}
+	e.Namespace = c.namespace
 	if err := s.objects.Evict(c.r.Context(), e, o); err != nil {
 		return err
 	}

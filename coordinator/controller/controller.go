@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -30,11 +31,13 @@ const (
 	Finalize Verb = "finalize"
 	// Delete removes the object, gracefully where its kind and Grace say so.
 	Delete Verb = "delete"
+	// Evict is for a Pod: it deletes it as Delete does, unless its disruption budget does not allow that now.
+	Evict Verb = "evict"
 )
 
 // Change is one write that a plan asks for. The Go type of Object says its kind, its metadata namespace and name; for
-// Update, Status, Bind and Finalize its resourceVersion is the precondition, for Delete its UID (and its resourceVersion
-// when Exact). A change whose precondition fails is dropped: the next plan sees why.
+// Update, Status, Bind and Finalize its resourceVersion is the precondition, for Delete and Evict its UID (and its
+// resourceVersion when Exact). A change whose precondition fails is dropped: the next plan sees why.
 type Change struct {
 	Verb        Verb
 	Object      runtime.Object
@@ -62,7 +65,8 @@ type Plan func(s *Snapshot, now time.Time) (changes []Change, wake time.Time)
 // Controller is a plan with its name and what it looks at.
 type Controller struct {
 	Name  string
-	Reads Kinds // the plan is skipped while none of these changed, its last changes are done and its wake is not due
+	Reads Kinds              // the plan is skipped while none of these changed, its last changes are done and its wake is not due
+	Rest  []schema.GroupKind // the same for single kinds of the snapshot's Others
 	Plan  Plan
 	Pace  time.Duration // the plan runs at most once in this time; zero means as often as anything changes
 }

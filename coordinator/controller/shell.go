@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"skerry.dev/skerry/api"
 )
@@ -154,10 +156,15 @@ func (s *Shell) pass(ctx context.Context, now time.Time) (wake time.Time, planne
 	return Sooner(Sooner(wake, held), s.ledger.retry(due)), planned
 }
 
+// concerned reports whether anything that p reads differs from what it last saw.
+func (p *plan) concerned(snapshot *Snapshot) bool {
+	return snapshot.Changed(p.seen)&p.Reads != 0 || slices.ContainsFunc(p.Rest, func(kind schema.GroupKind) bool { return snapshot.differs(p.seen, kind) })
+}
+
 // plan runs p unless nothing that it reads changed.
 func (s *Shell) plan(p *plan, snapshot *Snapshot, now time.Time) (changes []Change, wake time.Time) {
 	asleep := p.wake.IsZero() || now.Before(p.wake)
-	if p.seen != nil && asleep && p.changes == 0 && snapshot.Changed(p.seen)&p.Reads == 0 && !s.ledger.news {
+	if p.seen != nil && asleep && p.changes == 0 && !p.concerned(snapshot) && !s.ledger.news {
 		p.seen = snapshot // the same in all that it reads, and the older one need not be kept
 		return nil, p.wake
 	}

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"sort"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -115,20 +116,21 @@ const (
 
 // Kinds of the objects in a snapshot's own slices.
 var (
-	NamespaceKind     = schema.GroupKind{Kind: "Namespace"}
-	NodeKind          = schema.GroupKind{Kind: "Node"}
-	PodKind           = schema.GroupKind{Kind: "Pod"}
-	ServiceKind       = schema.GroupKind{Kind: "Service"}
-	EndpointsKind     = schema.GroupKind{Kind: "Endpoints"}
-	EndpointSliceKind = schema.GroupKind{Group: discoveryv1.GroupName, Kind: "EndpointSlice"}
-	DeploymentKind    = schema.GroupKind{Group: appsv1.GroupName, Kind: "Deployment"}
-	ReplicaSetKind    = schema.GroupKind{Group: appsv1.GroupName, Kind: "ReplicaSet"}
-	DaemonSetKind     = schema.GroupKind{Group: appsv1.GroupName, Kind: "DaemonSet"}
-	StatefulSetKind   = schema.GroupKind{Group: appsv1.GroupName, Kind: "StatefulSet"}
-	RevisionKind      = schema.GroupKind{Group: appsv1.GroupName, Kind: "ControllerRevision"}
-	JobKind           = schema.GroupKind{Group: batchv1.GroupName, Kind: "Job"}
-	CronJobKind       = schema.GroupKind{Group: batchv1.GroupName, Kind: "CronJob"}
-	MovePlanKind      = schema.GroupKind{Group: api.Group, Kind: "MovePlan"}
+	NamespaceKind             = schema.GroupKind{Kind: "Namespace"}
+	NodeKind                  = schema.GroupKind{Kind: "Node"}
+	PodKind                   = schema.GroupKind{Kind: "Pod"}
+	ServiceKind               = schema.GroupKind{Kind: "Service"}
+	EndpointsKind             = schema.GroupKind{Kind: "Endpoints"}
+	EndpointSliceKind         = schema.GroupKind{Group: discoveryv1.GroupName, Kind: "EndpointSlice"}
+	DeploymentKind            = schema.GroupKind{Group: appsv1.GroupName, Kind: "Deployment"}
+	ReplicaSetKind            = schema.GroupKind{Group: appsv1.GroupName, Kind: "ReplicaSet"}
+	DaemonSetKind             = schema.GroupKind{Group: appsv1.GroupName, Kind: "DaemonSet"}
+	StatefulSetKind           = schema.GroupKind{Group: appsv1.GroupName, Kind: "StatefulSet"}
+	RevisionKind              = schema.GroupKind{Group: appsv1.GroupName, Kind: "ControllerRevision"}
+	JobKind                   = schema.GroupKind{Group: batchv1.GroupName, Kind: "Job"}
+	CronJobKind               = schema.GroupKind{Group: batchv1.GroupName, Kind: "CronJob"}
+	ReplicationControllerKind = schema.GroupKind{Kind: "ReplicationController"}
+	MovePlanKind              = schema.GroupKind{Group: api.Group, Kind: "MovePlan"}
 )
 
 // All yields every object of the snapshot with its kind, those of Others by group and kind.
@@ -193,13 +195,37 @@ func (s *Snapshot) differOthers(old *Snapshot) Kinds {
 	if len(s.Others) != len(old.Others) {
 		return Others
 	}
-	for kind, objects := range s.Others {
-		before, known := old.Others[kind]
-		if !known || differ(Others, objects, before) != 0 {
+	for kind := range s.Others {
+		if s.differs(old, kind) {
 			return Others
 		}
 	}
 	return 0
+}
+
+// differs is Changed for one kind of Others.
+func (s *Snapshot) differs(old *Snapshot, kind schema.GroupKind) bool {
+	objects, known := s.Others[kind]
+	before, was := old.Others[kind]
+	return known != was || differ(Others, objects, before) != 0
+}
+
+// Rest returns the objects of one kind of Others; nil when there are none or the kind is not known.
+func Rest[T Object](s *Snapshot, kind schema.GroupKind) []T {
+	var out []T
+	for _, o := range s.Others[kind] {
+		if t, ok := o.(T); ok {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// Within returns those of a sorted slice that are in the namespace, as a part of it.
+func Within[T Object](sorted []T, namespace string) []T {
+	from := sort.Search(len(sorted), func(n int) bool { return sorted[n].GetNamespace() >= namespace })
+	to := from + sort.Search(len(sorted)-from, func(n int) bool { return sorted[from+n].GetNamespace() > namespace })
+	return slices.Clip(sorted[from:to])
 }
 
 func differ[T any](part Kinds, a, b []T) Kinds {

@@ -6,7 +6,6 @@ import (
 	"maps"
 
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -142,19 +141,6 @@ func setCondition(status *corev1.PodStatus, c corev1.PodCondition, now metav1.Ti
 		}
 	}
 	status.Conditions = append(status.Conditions, c)
-}
-
-// Evict deletes a pod, with the grace and the preconditions that the eviction carries.
-func (s *Store) Evict(ctx context.Context, e *policyv1.Eviction, o WriteOptions) error {
-	var options metav1.DeleteOptions
-	if e.DeleteOptions != nil {
-		options = *e.DeleteOptions
-	}
-	if o.DryRun {
-		options.DryRun = []string{metav1.DryRunAll}
-	}
-	_, _, err := s.Delete(ctx, pods, e.Namespace, e.Name, options)
-	return err
 }
 
 // FinishPod removes a pod whose node says that it is gone, if it has that uid and is being deleted, or force is set. It

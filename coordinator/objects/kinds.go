@@ -5,6 +5,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -23,6 +24,7 @@ var (
 	daemonSets   = resource.ForObject((*appsv1.DaemonSet)(nil))
 	statefulSets = resource.ForObject((*appsv1.StatefulSet)(nil))
 	jobs         = resource.ForObject((*batchv1.Job)(nil))
+	budgets      = resource.ForObject((*policyv1.PodDisruptionBudget)(nil))
 	cronJobs     = resource.ForObject((*batchv1.CronJob)(nil))
 )
 
@@ -45,6 +47,7 @@ func (s *Store) allStrategies() map[*resource.Resource]*strategy {
 		statefulSets:           statefulSetStrategy(),
 		jobs:                   jobStrategy(),
 		cronJobs:               cronJobStrategy(),
+		budgets:                budgetStrategy(),
 		core("Endpoints"):      {createOnUpdate: true},
 		core("Event"):          {createOnUpdate: true},
 		core("Secret"):         {create: one(foldStringData), update: two(updateSecret)},

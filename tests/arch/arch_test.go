@@ -51,7 +51,7 @@ var pure = []string{
 	"coordinator/controller/deployment", "coordinator/controller/replicaset", "coordinator/controller/nodelifecycle",
 	"coordinator/controller/garbage", "coordinator/controller/endpoints", "coordinator/controller/rebalance",
 	"coordinator/controller/job", "coordinator/controller/cronjob", "coordinator/controller/history", "coordinator/controller/daemonset",
-	"coordinator/controller/statefulset",
+	"coordinator/controller/statefulset", "coordinator/controller/disruption",
 }
 
 var impure = []string{"context", "io", "net", "net/http", "os", "os/exec", "log", "log/slog", "sync", "math/rand", "math/rand/v2"}

@@ -25,6 +25,7 @@ var layouts = map[schema.GroupKind]Layout{
 	{Group: "batch", Kind: "Job"}:                       jobLayout,
 	{Group: "coordination.k8s.io", Kind: "Lease"}:       leaseLayout,
 	{Group: "scheduling.k8s.io", Kind: "PriorityClass"}: priorityClassLayout,
+	{Group: "policy", Kind: "PodDisruptionBudget"}:      budgetLayout,
 	{Group: "discovery.k8s.io", Kind: "EndpointSlice"}:  endpointSliceLayout,
 	{Group: api.Group, Kind: "NodeInventory"}:           nodeInventoryLayout,
 	{Group: api.Group, Kind: "MovePlan"}:                movePlanLayout,

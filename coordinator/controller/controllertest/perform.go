@@ -40,7 +40,7 @@ func (w *World) perform(c controller.Change) (line string, done bool) {
 		return w.name(fmt.Sprintf("%s %s: %s", c.Verb, title(o), problem)), false
 	}
 	switch c.Verb {
-	case controller.Delete:
+	case controller.Delete, controller.Evict:
 		return w.delete(c, old), true
 	default:
 		return w.write(c.Verb, o, old), true
@@ -53,7 +53,7 @@ func conflict(c controller.Change, o, old controller.Object) string {
 		return "not found"
 	case o.GetUID() != "" && o.GetUID() != old.GetUID():
 		return "other uid"
-	case c.Verb != controller.Delete && o.GetResourceVersion() != old.GetResourceVersion():
+	case c.Verb != controller.Delete && c.Verb != controller.Evict && o.GetResourceVersion() != old.GetResourceVersion():
 		return "conflict"
 	}
 	return ""
@@ -93,7 +93,7 @@ func (w *World) write(verb controller.Verb, o, old controller.Object) string {
 
 // delete follows the write path: a running pod is asked to stop and stays, an object with finalizers stays.
 func (w *World) delete(c controller.Change, old controller.Object) string {
-	line := "delete " + title(old) + deleteDetails(c, old)
+	line := string(c.Verb) + " " + title(old) + deleteDetails(c, old)
 	grace := int64(0)
 	if pod, ok := old.(*corev1.Pod); ok && pod.Spec.NodeName != "" && !controller.PodFinished(pod) {
 		grace = 30

@@ -16,6 +16,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -65,6 +66,8 @@ func Kind(o controller.Object) schema.GroupKind {
 		return schema.GroupKind{Group: batchv1.GroupName, Kind: name}
 	case *discoveryv1.EndpointSlice:
 		return schema.GroupKind{Group: "discovery.k8s.io", Kind: name}
+	case *policyv1.PodDisruptionBudget:
+		return controller.BudgetKind
 	case *api.MovePlan:
 		return schema.GroupKind{Group: api.Group, Kind: name}
 	}

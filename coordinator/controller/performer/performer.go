@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -42,6 +43,8 @@ func (p *Performer) Perform(ctx context.Context, c controller.Change) (runtime.O
 		return p.finalize(ctx, c.Object)
 	case controller.Delete:
 		return nil, p.delete(ctx, c)
+	case controller.Evict:
+		return nil, p.evict(ctx, c)
 	default:
 		return nil, fmt.Errorf("change of %T: no verb %q", c.Object, c.Verb)
 	}
@@ -69,11 +72,34 @@ func (p *Performer) finalize(ctx context.Context, obj runtime.Object) (runtime.O
 
 // delete deletes the very object that the plan saw, and that version of it where the plan says so.
 func (p *Performer) delete(ctx context.Context, c controller.Change) error {
+	o, options, err := deletion(c)
+	if err != nil {
+		return err
+	}
+	res := resource.ForObject(o)
+	if res == nil {
+		return fmt.Errorf("delete %T: not a kind that is served", o)
+	}
+	_, _, err = p.objects.Delete(ctx, res, o.GetNamespace(), o.GetName(), options)
+	return err
+}
+
+// evict is delete, as far as the pod's disruption budget allows it.
+func (p *Performer) evict(ctx context.Context, c controller.Change) error {
+	o, options, err := deletion(c)
+	if err != nil {
+		return err
+	}
+	eviction := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: o.GetNamespace(), Name: o.GetName()}, DeleteOptions: &options}
+	return p.objects.Evict(ctx, eviction, p.options)
+}
+
+func deletion(c controller.Change) (controller.Object, metav1.DeleteOptions, error) {
+	options := metav1.DeleteOptions{GracePeriodSeconds: c.Grace, Preconditions: &metav1.Preconditions{}}
 	o, ok := c.Object.(controller.Object)
 	if !ok {
-		return fmt.Errorf("delete %T: not an API object", c.Object)
+		return nil, options, fmt.Errorf("%s %T: not an API object", c.Verb, c.Object)
 	}
-	options := metav1.DeleteOptions{GracePeriodSeconds: c.Grace, Preconditions: &metav1.Preconditions{}}
 	if uid := o.GetUID(); uid != "" {
 		options.Preconditions.UID = &uid
 	}
@@ -83,10 +109,5 @@ func (p *Performer) delete(ctx context.Context, c controller.Change) error {
 	if c.Propagation != "" {
 		options.PropagationPolicy = &c.Propagation
 	}
-	res := resource.ForObject(c.Object)
-	if res == nil {
-		return fmt.Errorf("delete %T: not a kind that is served", c.Object)
-	}
-	_, _, err := p.objects.Delete(ctx, res, o.GetNamespace(), o.GetName(), options)
-	return err
+	return o, options, nil
 }

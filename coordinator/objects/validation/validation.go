@@ -22,6 +22,8 @@ import (
 	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/discovery"
 	discoveryv1 "k8s.io/kubernetes/pkg/apis/discovery/v1"
+	"k8s.io/kubernetes/pkg/apis/policy"
+	policyv1 "k8s.io/kubernetes/pkg/apis/policy/v1"
 	"k8s.io/kubernetes/pkg/apis/scheduling"
 	schedulingv1 "k8s.io/kubernetes/pkg/apis/scheduling/v1"
 )
@@ -41,14 +43,14 @@ type rules struct {
 	warn     func(ctx context.Context, obj, old any) []string
 }
 
-// New makes a Validator for the kinds of core, apps, batch, coordination and discovery.
+// New makes a Validator for the kinds of core, apps, batch, coordination, discovery, policy and scheduling.
 func New() (*Validator, error) {
 	v := &Validator{scheme: runtime.NewScheme(), rules: map[schema.GroupKind]rules{}}
 	for _, add := range []func(*runtime.Scheme) error{
 		core.AddToScheme, corev1.AddToScheme, autoscaling.AddToScheme, apps.AddToScheme, appsv1.AddToScheme,
 		batch.AddToScheme, batchv1.AddToScheme,
 		coordination.AddToScheme, coordinationv1.AddToScheme, discovery.AddToScheme, discoveryv1.AddToScheme,
-		scheduling.AddToScheme, schedulingv1.AddToScheme,
+		scheduling.AddToScheme, schedulingv1.AddToScheme, policy.AddToScheme, policyv1.AddToScheme,
 	} {
 		if err := add(v.scheme); err != nil {
 			return nil, fmt.Errorf("register conversions: %w", err)
@@ -60,6 +62,7 @@ func New() (*Validator, error) {
 	v.addStateful()
 	v.addBatch()
 	v.addScheduling()
+	v.addPolicy()
 	v.addRest()
 	return v, nil
 }

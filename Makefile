@@ -11,6 +11,8 @@ GOBUILD  := go build -trimpath
 TESTTIME ?= 30m
 K8S      := 1.37.2
 KUBEVER  := k8s.io/component-base/version
+# One setting of cgo for everything of Kubernetes', so that each of its packages is compiled once.
+KUBELDFLAGS := -s -w -X $(KUBEVER).gitVersion=v$(K8S) -X $(KUBEVER).gitMajor=1 -X $(KUBEVER).gitMinor=37 -X $(KUBEVER).gitTreeState=clean -X $(KUBEVER).gitCommit=none -X $(KUBEVER).buildDate=1970-01-01T00:00:00Z
 ROOT     := $(abspath .)
 
 export PATH := $(ROOT)/$(TOOLS):$(ROOT)/$(BIN):$(PATH)
@@ -21,7 +23,7 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build the four binaries into bin/
-	$(GOBUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/skerry ./cmd/skerry
+	CGO_ENABLED=0 $(GOBUILD) -ldflags '$(LDFLAGS) $(KUBELDFLAGS)' -o $(BIN)/skerry ./cmd/skerry
 	CGO_ENABLED=0 $(GOBUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/skerry-coordinator ./cmd/skerry-coordinator
 	CGO_ENABLED=0 $(GOBUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/skerry-agent ./cmd/skerry-agent
 	CGO_ENABLED=1 $(GOBUILD) $(STATIC) -o $(BIN)/skerry-keeper ./cmd/skerry-keeper
@@ -79,8 +81,6 @@ check: lint test ## what a change must pass
 generate: ## rewrite generated code
 	go generate ./...
 
-# One setting of cgo for everything of Kubernetes', so that each of its packages is compiled once.
-KUBELDFLAGS := -s -w -X $(KUBEVER).gitVersion=v$(K8S) -X $(KUBEVER).gitMajor=1 -X $(KUBEVER).gitMinor=37 -X $(KUBEVER).gitTreeState=clean -X $(KUBEVER).gitCommit=none -X $(KUBEVER).buildDate=1970-01-01T00:00:00Z
 $(TOOLS)/kubectl $(TOOLS)/kube-apiserver: tests/tools/kubernetes/go.mod
 	CGO_ENABLED=0 go -C tests/tools/kubernetes build -trimpath -o $(ROOT)/$@ -ldflags "$(KUBELDFLAGS)" k8s.io/kubernetes/cmd/$(@F)
 

@@ -17,23 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-
-	"github.com/spf13/pflag"
 )
-
-// Options are the flags that say which cluster; the same names as kubectl's.
-type Options struct {
-	Kubeconfig string
-	Context    string
-	Namespace  string
-}
-
-// AddFlags adds the options to a command.
-func (o *Options) AddFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig `file`; default is $KUBECONFIG, then ~/.kube/config")
-	flags.StringVar(&o.Context, "context", "", "`name` of the kubeconfig context to use")
-	flags.StringVarP(&o.Namespace, "namespace", "n", "", "`namespace`; default is the context's")
-}
 
 // Client speaks to one API server. It is safe for concurrent use.
 type Client struct {
@@ -43,23 +27,23 @@ type Client struct {
 	namespace string
 }
 
+// Load returns what a kubeconfig file says, for programs that have no flags.
+func Load(kubeconfig string) clientcmd.ClientConfig {
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(&clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig}, &clientcmd.ConfigOverrides{})
+}
+
 // New reads the kubeconfig. It makes no connection.
-func New(o Options) (*Client, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = o.Kubeconfig
-	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.Context})
-	config, err := loader.ClientConfig()
-	if clientcmd.IsEmptyConfig(err) {
+func New(kubeconfig clientcmd.ClientConfig) (*Client, error) {
+	config, err := kubeconfig.ClientConfig()
+	if clientcmd.IsEmptyConfig(err) || err == nil && isNowhere(kubeconfig, config) {
 		return nil, errors.New("no cluster: give --kubeconfig or set KUBECONFIG (`skerry up` prints the path of its own)")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read kubeconfig: %w", err)
 	}
-	namespace := o.Namespace
-	if namespace == "" {
-		if namespace, _, err = loader.Namespace(); err != nil {
-			return nil, fmt.Errorf("read kubeconfig: %w", err)
-		}
+	namespace, _, err := kubeconfig.Namespace()
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig: %w", err)
 	}
 	hc, err := rest.HTTPClientFor(config)
 	if err != nil {
@@ -70,6 +54,14 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("read kubeconfig: %w", err)
 	}
 	return &Client{config: config, http: hc, base: base, namespace: namespace}, nil
+}
+
+// nowhere is the server that kubectl's flags stand for when nothing says one.
+const nowhere = "http://localhost:8080"
+
+func isNowhere(kubeconfig clientcmd.ClientConfig, config *rest.Config) bool {
+	raw, err := kubeconfig.RawConfig()
+	return err == nil && len(raw.Clusters) == 0 && config.Host == nowhere
 }
 
 // Namespace is the one to use when a command is given none.

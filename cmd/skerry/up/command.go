@@ -70,7 +70,7 @@ Needs root. Everything but the data folder is removed at the end; the same folde
 	flags.StringVar(&subnet, "subnet", "", "the nodes' network, an IPv4 /24; default is a free one of 10.41.0.0/16")
 	flags.DurationVar(&o.Heartbeat, "heartbeat", time.Second, "how often nodes say that they live; silent for three they are unreachable")
 	flags.StringVar(&o.BinDir, "bin-dir", "", "`folder` of the other binaries; default is this program's")
-	flags.BoolVarP(&verbose, "verbose", "v", false, "say more")
+	flags.BoolVar(&verbose, "verbose", false, "say more")
 	return cmd
 }
 

@@ -23,7 +23,12 @@ const (
 	natsPort    = 4222
 )
 
-func (u *Up) coordinatorDir() string { return filepath.Join(u.options.DataDir, "coordinator") }
+func coordinatorDir(dataDir string) string { return filepath.Join(dataDir, "coordinator") }
+
+// Kubeconfig is where the cluster of a data folder keeps its administrator's kubeconfig.
+func Kubeconfig(dataDir string) string {
+	return filepath.Join(coordinatorDir(dataDir), api.AdminKubeconfig)
+}
 
 // startCoordinator starts the coordinator, keeps it running, and returns when it answers.
 func (u *Up) startCoordinator(ctx context.Context, g *errgroup.Group) error {
@@ -36,7 +41,7 @@ func (u *Up) startCoordinator(ctx context.Context, g *errgroup.Group) error {
 		port = natsPort
 	}
 	nats := net.JoinHostPort(u.cluster.HostAddress().String(), strconv.Itoa(port))
-	dir := u.coordinatorDir()
+	dir := coordinatorDir(u.options.DataDir)
 	u.coordinator = &process{
 		name: "coordinator", log: u.options.Log,
 		path: filepath.Join(u.options.BinDir, "skerry-coordinator"),
@@ -57,7 +62,7 @@ func (u *Up) startCoordinator(ctx context.Context, g *errgroup.Group) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.ready = State{
-		API: "https://" + listen, Kubeconfig: filepath.Join(dir, api.AdminKubeconfig),
+		API: "https://" + listen, Kubeconfig: Kubeconfig(u.options.DataDir),
 		Page: "https://" + listen + "/ui/#token=" + strings.TrimSpace(string(token)),
 		NATS: "tls://" + nats, TokenFile: filepath.Join(dir, api.AdminTokenFile),
 	}
@@ -78,7 +83,7 @@ func (u *Up) awaitCoordinator(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTime, errors.New("coordinator not ready in time"))
 	defer cancel()
 	for {
-		c, err := client.New(client.Options{Kubeconfig: filepath.Join(u.coordinatorDir(), api.AdminKubeconfig)})
+		c, err := client.New(client.Load(Kubeconfig(u.options.DataDir)))
 		if err == nil {
 			if err = c.Get(ctx, "/readyz", nil); err == nil {
 				u.client = c

@@ -17,6 +17,7 @@ import (
 
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/edgeagent/checkpoint"
+	"skerry.dev/skerry/edgeagent/idrange"
 	"skerry.dev/skerry/edgeagent/logs"
 	"skerry.dev/skerry/edgeagent/uplink"
 	"skerry.dev/skerry/edgeagent/uplink/wal"
@@ -48,6 +49,8 @@ type Parts struct {
 	Sandboxes Sandboxes
 	Images    Images
 	Volumes   Volumes
+	// NoUsers says why this node cannot make user namespaces; nil means that it can.
+	NoUsers error
 	// Tables has the service table in force; nil leaves services alone.
 	Tables Tables
 	// Routes makes the pods of other nodes reachable; nil leaves routes alone.
@@ -150,6 +153,7 @@ func (a *Agent) build(state checkpoint.State) error {
 	a.services = state.Services
 	a.node = &node{
 		log: a.log, keeper: parts.Keeper, sandboxes: parts.Sandboxes, images: parts.Images, volumes: parts.Volumes,
+		users: idrange.NewLedger(filepath.Join(c.StateDir, "ids")), noUsers: parts.NoUsers,
 		logs: logs.NewFolder(filepath.Join(c.StateDir, "logs")), store: a.store, curve: curve,
 		cgroups: c.CgroupParent, pids: c.Pods.PidsPerContainer,
 		pulls: make(gate, pullsAtOnce), setup: make(gate, setUpsAtOnce),

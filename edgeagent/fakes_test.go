@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"skerry.dev/skerry/edgeagent/containerspec"
+	"skerry.dev/skerry/edgeagent/image"
 	"skerry.dev/skerry/edgeagent/keeper"
 	"skerry.dev/skerry/edgeagent/network"
 	"skerry.dev/skerry/messaging"
@@ -387,7 +388,7 @@ func (i *fakeImages) Pull(_ context.Context, ref string, _ corev1.PullPolicy, _ 
 	return containerspec.Image{ID: "reg/" + ref + "@sha256:1", Entrypoint: []string{"/app"}}, nil
 }
 
-func (i *fakeImages) Mount(_ context.Context, id, _ string) (string, error) {
+func (i *fakeImages) Mount(_ context.Context, id, _ string, _ image.Users) (string, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.mounted[id] = true

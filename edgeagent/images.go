@@ -48,14 +48,14 @@ func (s *imageStore) Pull(ctx context.Context, ref string, policy corev1.PullPol
 }
 
 // Mount implements Images.
-func (s *imageStore) Mount(ctx context.Context, id, imageID string) (string, error) {
+func (s *imageStore) Mount(ctx context.Context, id, imageID string, users image.Users) (string, error) {
 	s.mu.Lock()
 	img, ok := s.pulled[imageID]
 	s.mu.Unlock()
 	if !ok {
 		return "", fmt.Errorf("image %s was not pulled by this agent", imageID)
 	}
-	return s.store.Rootfs(ctx, id, img)
+	return s.store.Rootfs(ctx, id, img, users)
 }
 
 // Unmount implements Images.

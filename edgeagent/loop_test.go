@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"skerry.dev/skerry/edgeagent/checkpoint"
+	"skerry.dev/skerry/edgeagent/idrange"
 	"skerry.dev/skerry/edgeagent/keeper"
 	"skerry.dev/skerry/edgeagent/logs"
 	"skerry.dev/skerry/edgeagent/uplink"
@@ -78,7 +79,8 @@ func (w *world) boot() {
 	held, err := uplink.Decode(state.Manifest, state.Pods)
 	must(w.t, err)
 	n := &node{
-		log: slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), keeper: w.keeper,
+		users: idrange.NewLedger(filepath.Join(w.dir, "ids")),
+		log:   slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), keeper: w.keeper,
 		sandboxes: w.sandboxes, images: w.images, volumes: volume.New(filepath.Join(w.dir, "pods")),
 		logs: logs.NewFolder(filepath.Join(w.dir, "logs")), report: w.reports, store: store, curve: w.curve,
 		cgroups: "/skerry", pulls: make(gate, 2), setup: make(gate, 2),

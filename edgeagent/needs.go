@@ -10,6 +10,8 @@ import (
 
 	"skerry.dev/skerry/edgeagent/checkpoint"
 	"skerry.dev/skerry/edgeagent/containerspec"
+	"skerry.dev/skerry/edgeagent/idrange"
+	"skerry.dev/skerry/edgeagent/image"
 	"skerry.dev/skerry/edgeagent/keeper"
 	"skerry.dev/skerry/edgeagent/network"
 	"skerry.dev/skerry/edgeagent/resolve"
@@ -49,13 +51,21 @@ type Sandboxes interface {
 	List() ([]string, error)
 }
 
+// Users gives pods their ranges of user IDs; see idrange.Ledger.
+type Users interface {
+	Claim(uid string) (idrange.Range, error)
+	Release(uid string) error
+	Owners() ([]string, error)
+}
+
 // Images pulls images and mounts their file systems.
 type Images interface {
 	// Pull makes sure that the image is on the node and returns its configuration. secrets are Docker configurations. An error may carry a reason for the
 	// pod's status (*pod.Failure); any other is ErrImagePull.
 	Pull(ctx context.Context, ref string, policy corev1.PullPolicy, secrets [][]byte) (containerspec.Image, error)
-	// Mount returns the writable root file system of an instance of a pulled image, making it if there is none.
-	Mount(ctx context.Context, id, imageID string) (string, error)
+	// Mount returns the writable root file system of an instance of a pulled image, making it if there is none. Its files belong to whom
+	// the image says, as seen from users.
+	Mount(ctx context.Context, id, imageID string, users image.Users) (string, error)
 	// Unmount removes the root file system of an instance. None is no error.
 	Unmount(ctx context.Context, id string) error
 	// Mounted names the instances that have a root file system.

@@ -22,6 +22,8 @@ type node struct {
 	sandboxes Sandboxes
 	images    Images
 	volumes   Volumes
+	users     Users
+	noUsers   error // why this node cannot make user namespaces; nil if it can
 	logs      *logs.Folder
 	report    Reporter
 	store     Store

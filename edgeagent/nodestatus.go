@@ -190,6 +190,9 @@ func (s *self) compute(now time.Time) corev1.NodeStatus {
 		},
 		NodeInfo: s.info(),
 	}
+	users, yes := s.node.noUsers == nil, true
+	status.RuntimeHandlers = []corev1.NodeRuntimeHandler{{Features: &corev1.NodeRuntimeHandlerFeatures{UserNamespaces: &users}}}
+	status.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: &yes}
 	for _, c := range s.conditions() {
 		status.Conditions = append(status.Conditions, s.dated(c, now))
 	}

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"skerry.dev/skerry/edgeagent/containerspec"
+	"skerry.dev/skerry/edgeagent/idrange"
 	"skerry.dev/skerry/edgeagent/keeper"
 	"skerry.dev/skerry/edgeagent/network"
 	"skerry.dev/skerry/edgeagent/pod"
@@ -119,12 +120,29 @@ func (j *job) createSandbox(ctx context.Context) pod.Result {
 	defer j.node.setup.leave()
 	spec := &j.want.Pod.Spec
 	o := network.SandboxOptions{Hostname: volume.Hostname(j.want.Pod), HostNetwork: spec.HostNetwork, HostIPC: spec.HostIPC}
+	var err error
+	if o.IDs, err = j.ids(); err != nil {
+		return pod.Result{Err: err}
+	}
 	box, err := j.node.sandboxes.CreateSandbox(ctx, j.worker.uid, o)
 	if err != nil {
 		return pod.Result{Err: err}
 	}
 	j.sandbox = box
 	return pod.Result{IPs: []string{box.IP.String()}}
+}
+
+// ids claims the IDs of the pod's user namespace, if it is to have one.
+func (j *job) ids() (idrange.Range, error) {
+	wanted, required := containerspec.UserNamespace(j.want.Pod)
+	switch missing := j.node.noUsers; {
+	case required && missing != nil:
+		return idrange.Range{}, fmt.Errorf("this node cannot make user namespaces, which hostUsers: false asks for: %w", missing)
+	case !wanted || missing != nil:
+		return idrange.Range{}, nil
+	default:
+		return j.node.users.Claim(j.worker.uid)
+	}
 }
 
 func (j *job) target(id string) probe.Target {

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"skerry.dev/skerry/edgeagent/containerspec"
+	"skerry.dev/skerry/edgeagent/image"
 	"skerry.dev/skerry/edgeagent/keeper"
 	"skerry.dev/skerry/edgeagent/pod"
 	"skerry.dev/skerry/edgeagent/volume"
@@ -79,7 +80,7 @@ func (j *job) launch(ctx context.Context, id string) (time.Time, error) {
 }
 
 func (j *job) startAs(ctx context.Context, id string) (time.Time, error) {
-	rootfs, err := j.node.images.Mount(ctx, id, j.image.ID)
+	rootfs, err := j.node.images.Mount(ctx, id, j.image.ID, image.Users{Path: j.sandbox.UserNS, FirstID: j.sandbox.IDs.First})
 	if err != nil {
 		return time.Time{}, fmt.Errorf("mount image: %w", err)
 	}
@@ -150,7 +151,7 @@ func (j *job) spec(rootfs string) (keeper.Spec, error) {
 	}
 	spec, err := containerspec.Build(containerspec.Input{
 		Pod: j.want.Pod, Container: j.container, Attempt: j.action.Attempt, Image: j.image, Env: env, User: user,
-		Rootfs: rootfs, Namespaces: j.namespaces(), Mounts: mounts,
+		Rootfs: rootfs, Namespaces: j.namespaces(), IDs: j.sandbox.IDs, Mounts: mounts,
 		LogPath:    j.node.logs.Path(j.worker.uid, j.container.Name, j.action.Attempt),
 		CgroupRoot: j.node.cgroups, MemoryBytes: j.node.facts().MemoryBytes, PidsLimit: j.node.pids,
 	})
@@ -183,7 +184,7 @@ func (j *job) namespaces() keeper.Namespaces {
 		}
 		return path
 	}
-	ns := keeper.Namespaces{Net: orHost(j.sandbox.NetNS), IPC: orHost(j.sandbox.IPCNS), UTS: orHost(j.sandbox.UTSNS)}
+	ns := keeper.Namespaces{Net: orHost(j.sandbox.NetNS), IPC: orHost(j.sandbox.IPCNS), UTS: orHost(j.sandbox.UTSNS), User: j.sandbox.UserNS}
 	if j.want.Pod.Spec.HostPID {
 		ns.PID = keeper.Host
 	}

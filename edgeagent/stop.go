@@ -61,7 +61,10 @@ func (n *node) removeSandbox(ctx context.Context, uid string) error {
 			return err
 		}
 	}
-	return n.sandboxes.RemoveSandbox(ctx, uid)
+	if err := n.sandboxes.RemoveSandbox(ctx, uid); err != nil {
+		return err
+	}
+	return n.users.Release(uid)
 }
 
 // signal runs the pre-stop hook and sends the stop signal. A hook that fails stops nobody from stopping.

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"skerry.dev/skerry/edgeagent/idrange"
 	"skerry.dev/skerry/edgeagent/keeper"
 	"skerry.dev/skerry/edgeagent/pod"
 	"skerry.dev/skerry/edgeagent/resolve"
@@ -35,6 +36,7 @@ type Input struct {
 	User        keeper.User
 	Rootfs      string
 	Namespaces  keeper.Namespaces // of the pod's sandbox
+	IDs         idrange.Range     // of Namespaces.User
 	Mounts      []volume.Attachment
 	LogPath     string
 	CgroupRoot  string // below which the pod's group goes
@@ -58,14 +60,17 @@ func Build(in Input) (keeper.Spec, error) {
 	s := keeper.Spec{
 		ID: id, Labels: labels(in), Rootfs: in.Rootfs,
 		Args: args, Env: environment(in), Cwd: workingDir(in), User: in.User,
-		Namespaces: in.Namespaces, Mounts: mounts(in.Mounts),
+		Namespaces: in.Namespaces, Mounts: mounts(in.Mounts, !in.IDs.IsZero()),
 		Resources:   Resources(in.Container, in.PidsLimit),
 		CgroupPath:  path.Join(in.CgroupRoot, "pod"+string(in.Pod.UID), id),
 		OOMScoreAdj: &adj,
 		Terminal:    in.Container.TTY, Stdin: in.Container.Stdin, LogPath: in.LogPath,
 		Sysctls: sysctls(in.Pod),
 	}
-	if err := secure(&s, in); err != nil {
+	if !in.IDs.IsZero() {
+		s.IDs = keeper.IDs{First: in.IDs.First, Count: idrange.Count}
+	}
+	if err := errors.Join(secure(&s, in), checkIDs(in)); err != nil {
 		return keeper.Spec{}, err
 	}
 	return s, s.Validate()
@@ -155,7 +160,7 @@ func sysctls(p *corev1.Pod) map[string]string {
 }
 
 // mounts keeps the last of several mounts at one place: what the pod names wins over what every pod gets.
-func mounts(list []volume.Attachment) []keeper.Mount {
+func mounts(list []volume.Attachment, users bool) []keeper.Mount {
 	last := map[string]int{}
 	for i, a := range list {
 		last[a.Destination] = i
@@ -170,6 +175,9 @@ func mounts(list []volume.Attachment) []keeper.Mount {
 			options = append(options, "ro")
 		} else {
 			options = append(options, "rw")
+		}
+		if users {
+			options = append(options, "idmap")
 		}
 		out = append(out, keeper.Mount{Source: a.Source, Destination: a.Destination, Type: "bind", Options: options})
 	}

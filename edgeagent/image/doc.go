@@ -15,6 +15,7 @@
 //	images/tmp/                     what is being made; emptied by New
 //	containers/<id>/{upper,work}    what a container wrote; rootfs.json beside it says which layers are below
 //	run/rootfs/<id>                 the mounted root file system
+//	run/users/<id>                  that of a container in a user namespace
 //	run/pulls/<hex>                 this boot wrote that part: its last bytes are in memory or on disk for certain
 //
 // Whatever appears under its final name was written elsewhere, synced and renamed.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -15,13 +16,14 @@ type overlay struct {
 	lower       []string
 	upper, work string
 	target      string
+	users       string // path of the user namespace that the files' owners are meant in; empty for the node's own
 }
 
 // mountOverlay mounts with the new mount API, which takes any number of layers, and on kernels before 6.8 with the old
 // one, whose options must fit into one page: there layers are named by short descriptor paths, some 200 of them.
 func mountOverlay(o overlay) error {
 	err := mountNew(o)
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+	if o.users == "" && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS)) {
 		if old := mountOld(o); old != nil {
 			return fmt.Errorf("mount overlay of %d layers at %s: %w (the folder's file system must be able to hold overlays: ext4, xfs, btrfs)", len(o.lower), o.target, old)
 		}
@@ -38,12 +40,49 @@ func mountNew(o overlay) error {
 	if err != nil {
 		return err
 	}
-	mnt, err := configure(fs, o)
+	mnt, err := shifted(fs, o)
 	if err = errors.Join(err, unix.Close(fs)); err != nil {
 		return err
 	}
 	err = unix.MoveMount(mnt, "", unix.AT_FDCWD, o.target, unix.MOVE_MOUNT_F_EMPTY_PATH)
 	return errors.Join(err, unix.Close(mnt))
+}
+
+// shifted configures the overlay over layers whose owners are those of the user namespace, if there is one: each layer is a mount of its
+// own then, which nobody else sees.
+func shifted(fs int, o overlay) (int, error) {
+	if o.users == "" {
+		return configure(fs, o)
+	}
+	users, err := os.Open(o.users)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { _ = users.Close() }() // a handle
+	lower := make([]string, len(o.lower))
+	for i, dir := range o.lower {
+		tree, err := shift(dir, int(users.Fd()))
+		if err != nil {
+			return -1, fmt.Errorf("shift owners of %s: %w", dir, err)
+		}
+		defer func() { _ = unix.Close(tree) }() // the overlay has its own
+		lower[i] = "/proc/self/fd/" + strconv.Itoa(tree)
+	}
+	o.lower = lower
+	return configure(fs, o)
+}
+
+// shift returns a mount of dir in which owners are what they are called in the user namespace.
+func shift(dir string, users int) (int, error) {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return -1, os.NewSyscallError("open_tree", err)
+	}
+	err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(users)})
+	if err != nil {
+		return -1, errors.Join(os.NewSyscallError("mount_setattr", err), unix.Close(tree))
+	}
+	return tree, nil
 }
 
 func configure(fs int, o overlay) (int, error) {

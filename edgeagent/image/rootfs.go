@@ -22,9 +22,25 @@ var containerIDRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 type mountFile struct {
 	Image  string    `json:"image"` // manifest digest
 	Layers []v1.Hash `json:"layers"`
+	// FirstID is what root is outside of the container's user namespace, which owns what the container writes; zero without one.
+	FirstID uint32 `json:"firstID,omitempty"`
 }
 
-func (s *Store) rootfsPath(id string) string          { return s.path("run/rootfs", id) }
+// Users is a container's user namespace. The zero value is none.
+type Users struct {
+	Path    string // of the namespace
+	FirstID uint32 // what its root is outside
+}
+
+// usersFolder holds the root file systems of containers in user namespaces, below the state folder.
+const usersFolder = "run/users"
+
+func (s *Store) rootfsPath(id string, users Users) string {
+	if users == (Users{}) {
+		return s.path("run/rootfs", id)
+	}
+	return s.path(usersFolder, id)
+}
 func (s *Store) containerPath(id, part string) string { return s.path("containers", id, part) }
 func checkID(id string) error {
 	if !containerIDRE.MatchString(id) {
@@ -35,14 +51,15 @@ func checkID(id string) error {
 
 // Rootfs mounts the root file system of container id over the image and returns its path: the image's layers below,
 // what the container writes above, kept until RemoveRootfs. It may be repeated, also after a crash or a boot in
-// between; an id always keeps the image that it was first given. The file system is writable: making it read-only for
+// between; an id always keeps the image and the IDs that it was first given. Inside users, files have the owners that the image says,
+// without a copy of any. The file system is writable: making it read-only for
 // the container is its runtime's work, which needs to make mount points first.
-func (s *Store) Rootfs(_ context.Context, id string, img Image) (string, error) {
+func (s *Store) Rootfs(_ context.Context, id string, img Image, users Users) (string, error) {
 	if err := checkID(id); err != nil {
 		return "", err
 	}
 	defer s.mounts.lock(id)()
-	target := s.rootfsPath(id)
+	target := s.rootfsPath(id, users)
 	mounted, err := isMountPoint(target)
 	if err != nil {
 		return "", fmt.Errorf("root file system of %s: %w", id, err)
@@ -50,16 +67,19 @@ func (s *Store) Rootfs(_ context.Context, id string, img Image) (string, error) 
 	if mounted {
 		return target, nil
 	}
-	if err := s.mountRootfs(id, img, target); err != nil {
+	if err := s.mountRootfs(id, img, users, target); err != nil {
 		return "", fmt.Errorf("root file system of %s: %w", id, diskError(err))
 	}
 	return target, nil
 }
 
-func (s *Store) mountRootfs(id string, img Image, target string) error {
-	m, err := s.claim(id, img)
+func (s *Store) mountRootfs(id string, img Image, users Users, target string) error {
+	m, err := s.claim(id, img, users.FirstID)
 	if err != nil {
 		return err
+	}
+	if m.FirstID != users.FirstID {
+		return fmt.Errorf("it belongs to user %d, now it is asked for as user %d's", m.FirstID, users.FirstID)
 	}
 	lower, err := s.lowerDirs(m)
 	if err != nil {
@@ -75,14 +95,14 @@ func (s *Store) mountRootfs(id string, img Image, target string) error {
 	if err := os.Mkdir(upper, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	if err := copyOwner(lower[0], upper); err != nil {
+	if err := copyOwner(lower[0], upper, int(users.FirstID)); err != nil {
 		return err
 	}
-	return mountOverlay(overlay{lower: lower, upper: upper, work: work, target: target})
+	return mountOverlay(overlay{lower: lower, upper: upper, work: work, target: target, users: users.Path})
 }
 
 // claim writes down which layers the container stands on, before anything is mounted from them.
-func (s *Store) claim(id string, img Image) (mountFile, error) {
+func (s *Store) claim(id string, img Image, firstID uint32) (mountFile, error) {
 	var m mountFile
 	file := s.containerPath(id, "rootfs.json")
 	err := readJSON(file, &m)
@@ -96,7 +116,7 @@ func (s *Store) claim(id string, img Image) (mountFile, error) {
 		return m, fmt.Errorf("%w: %s", ErrNotPresent, img.RepoDigest)
 	}
 	r.used = time.Now()
-	m = mountFile{Image: r.Digest, Layers: r.Layers}
+	m = mountFile{Image: r.Digest, Layers: r.Layers, FirstID: firstID}
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return m, err
 	}
@@ -126,14 +146,14 @@ func (s *Store) lowerDirs(m mountFile) ([]string, error) {
 	return out, nil
 }
 
-// copyOwner gives the upper folder the owner and mode that the image gives to its root.
-func copyOwner(from, to string) error {
+// copyOwner gives the upper folder the owner, shifted by first, and the mode that the image gives to its root.
+func copyOwner(from, to string, first int) error {
 	info, err := os.Stat(from)
 	if err != nil {
 		return err
 	}
 	uid, gid := owner(info)
-	return errors.Join(os.Chown(to, uid, gid), os.Chmod(to, info.Mode()))
+	return errors.Join(os.Chown(to, first+uid, first+gid), os.Chmod(to, info.Mode()))
 }
 
 // Unmount unmounts the root file system of id and keeps what the container wrote. One that is not mounted is fine.
@@ -146,13 +166,14 @@ func (s *Store) Unmount(id string) error {
 }
 
 func (s *Store) unmount(id string) error {
-	target := s.rootfsPath(id)
-	if err := unmountAll(target); err != nil {
-		return fmt.Errorf("unmount root file system of %s: %w", id, err)
-	}
-	// Remove, not RemoveAll: should something still be mounted there, it is not emptied.
-	if err := ignoreMissing(os.Remove(target)); err != nil {
-		return fmt.Errorf("unmount root file system of %s: %w", id, err)
+	for _, target := range []string{s.path("run/rootfs", id), s.path(usersFolder, id)} {
+		if err := unmountAll(target); err != nil {
+			return fmt.Errorf("unmount root file system of %s: %w", id, err)
+		}
+		// Remove, not RemoveAll: should something still be mounted there, it is not emptied.
+		if err := ignoreMissing(os.Remove(target)); err != nil {
+			return fmt.Errorf("unmount root file system of %s: %w", id, err)
+		}
 	}
 	return nil
 }

@@ -13,12 +13,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
+
+	"skerry.dev/skerry/edgeagent/network/netns"
 )
 
 // mount mounts and takes care that nothing stays mounted after the test.
 func (w *world) mount(id string, img Image) string {
 	w.t.Helper()
-	dir, err := w.store.Rootfs(w.t.Context(), id, img)
+	dir, err := w.store.Rootfs(w.t.Context(), id, img, Users{})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -97,7 +99,7 @@ func TestRootfsLives(t *testing.T) {
 	if ids, err := w.store.List(); err != nil || len(ids) != 0 {
 		t.Errorf("list after removal: %v, %v", ids, err)
 	}
-	for _, dir := range []string{"containers", "run/rootfs"} {
+	for _, dir := range []string{"containers", "run/rootfs", "run/users"} {
 		if left, err := os.ReadDir(filepath.Join(w.dir, dir)); err != nil || len(left) != 0 {
 			t.Errorf("left in %s: %v, %v", dir, left, err)
 		}
@@ -107,14 +109,14 @@ func TestRootfsLives(t *testing.T) {
 func TestRootfsRefusesIDs(t *testing.T) {
 	w := newWorld(t)
 	for _, id := range []string{"", ".", "..", "a/b", "../../x", strings.Repeat("x", 129)} {
-		if _, err := w.store.Rootfs(t.Context(), id, Image{}); err == nil {
+		if _, err := w.store.Rootfs(t.Context(), id, Image{}, Users{}); err == nil {
 			t.Errorf("Rootfs(%q): no error", id)
 		}
 		if err := errors.Join(w.store.Unmount(id), w.store.RemoveRootfs(id)); err == nil {
 			t.Errorf("RemoveRootfs(%q): no error", id)
 		}
 	}
-	if _, err := w.store.Rootfs(t.Context(), "c1", Image{Digest: "sha256:00"}); !errors.Is(err, ErrNotPresent) {
+	if _, err := w.store.Rootfs(t.Context(), "c1", Image{Digest: "sha256:00"}, Users{}); !errors.Is(err, ErrNotPresent) {
 		t.Errorf("an image that is not here: %v, want %v", err, ErrNotPresent)
 	}
 }
@@ -286,4 +288,54 @@ func FuzzCredentialsFor(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, ref string, secret []byte) {
 		_, _ = CredentialsFor(ref, secret) // must not panic
 	})
+}
+
+// TestRootfsOfUsers: inside a user namespace files belong to whom the image says, and what is written belongs to nobody outside.
+func TestRootfsOfUsers(t *testing.T) {
+	w := newWorld(t)
+	img := func() Image {
+		w.push("web:1", imageOf(t, files(t, "./", "755 0", "a", "low", "d/", "755 7", "d/x", "x")))
+		return w.mustPull("web:1")
+	}()
+	const first = 1 << 20
+	err := netns.Owned(unix.CLONE_NEWNET, first, 1<<16, func(path string) error {
+		users := Users{Path: path, FirstID: first}
+		dir, err := w.store.Rootfs(t.Context(), "c1", img, users)
+		if err != nil {
+			return err
+		}
+		if got := read(t, dir, "a"); got != "low" {
+			t.Errorf("a: %q", got)
+		}
+		for name, want := range map[string]int{".": first, "a": first, "d": first + 7} {
+			info, err := os.Stat(filepath.Join(dir, name))
+			if err != nil {
+				return err
+			}
+			if uid, _ := owner(info); uid != want {
+				t.Errorf("%s belongs to %d, want %d", name, uid, want)
+			}
+		}
+		// Copied up, a file keeps its owner.
+		if err := os.Chmod(filepath.Join(dir, "d/x"), 0o600); err != nil {
+			return err
+		}
+		info, err := os.Stat(filepath.Join(w.dir, "containers/c1/upper/d/x"))
+		if err != nil {
+			return err
+		}
+		if uid, _ := owner(info); uid != first {
+			t.Errorf("copied up, x belongs to %d", uid)
+		}
+		if err := w.store.Unmount("c1"); err != nil {
+			return err
+		}
+		if _, err := w.store.Rootfs(t.Context(), "c1", img, Users{}); err == nil {
+			t.Error("the root file system changed its owner")
+		}
+		return w.store.RemoveRootfs("c1")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }

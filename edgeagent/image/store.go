@@ -100,10 +100,16 @@ func (s *Store) prepare() error {
 	}
 	for _, dir := range []string{
 		"images", "images/tmp", "images/parts", "images/layers", "images/parents", "images/records", "images/refs",
-		"containers", "run", "run/rootfs", "run/pulls",
+		"containers", "run/rootfs", "run/pulls",
 	} {
 		// Layers hold setuid programs of images: nobody but the agent's user may come near them.
 		if err := os.MkdirAll(s.path(dir), 0o700); err != nil {
+			return err
+		}
+	}
+	// Those of user namespaces are no danger outside, and their owners come to them through this folder.
+	for _, dir := range []string{"run", usersFolder} {
+		if err := errors.Join(os.MkdirAll(s.path(dir), 0o711), os.Chmod(s.path(dir), 0o711)); err != nil {
 			return err
 		}
 	}

@@ -39,6 +39,8 @@ type Spec struct {
 	Hostname string `json:"hostname,omitempty"` // used only with a new UTS namespace
 
 	Namespaces Namespaces `json:"namespaces"`
+	// IDs are those of Namespaces.User; zero without one. Rootfs must already look right from inside.
+	IDs IDs `json:"ids,omitzero"`
 	// Mounts come on top of the default ones (/proc, /dev, /dev/pts, /dev/shm, /dev/mqueue, /sys, /sys/fs/cgroup). One with the
 	// destination of a default mount replaces it.
 	Mounts  []Mount  `json:"mounts,omitempty"`
@@ -101,10 +103,18 @@ type Namespaces struct {
 	IPC string `json:"ipc,omitempty"`
 	UTS string `json:"uts,omitempty"`
 	PID string `json:"pid,omitempty"`
+	// User is the path of a user namespace to join, to which Net, IPC and UTS must belong; empty means the keeper's. Its IDs are Spec.IDs.
+	User string `json:"user,omitempty"`
 }
 
-// Mount is one mount as mount(8) would take it. Type "bind" takes "bind" or "rbind", "ro", "rw", "nosuid", "nodev", "noexec" and
-// propagation names as options; unknown options become the file system's data.
+// IDs are the user and group IDs of a user namespace: 0 to Count-1 inside are First to First+Count-1 outside.
+type IDs struct {
+	First uint32 `json:"first"`
+	Count uint32 `json:"count"`
+}
+
+// Mount is one mount as mount(8) would take it. Type "bind" takes "bind" or "rbind", "ro", "rw", "nosuid", "nodev", "noexec" "idmap" (owners
+// are meant as they are called in the container's user namespace) and propagation names as options; unknown options become the file system's data.
 type Mount struct {
 	Source      string   `json:"source"`
 	Destination string   `json:"destination"`
@@ -216,7 +226,10 @@ func (s *Spec) validatePaths() error {
 	for _, d := range s.Devices {
 		errs = append(errs, absolute("device path", d.HostPath))
 	}
-	for _, ns := range []string{s.Namespaces.Net, s.Namespaces.IPC, s.Namespaces.UTS, s.Namespaces.PID} {
+	if s.Namespaces.User == Host || (s.Namespaces.User == "") != (s.IDs == IDs{}) {
+		errs = append(errs, errors.New("a user namespace takes a path and its IDs"))
+	}
+	for _, ns := range []string{s.Namespaces.Net, s.Namespaces.IPC, s.Namespaces.UTS, s.Namespaces.PID, s.Namespaces.User} {
 		if ns != "" && ns != Host {
 			errs = append(errs, absolute("namespace path", ns))
 		}

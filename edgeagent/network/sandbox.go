@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"skerry.dev/skerry/edgeagent/idrange"
 	"skerry.dev/skerry/edgeagent/network/netns"
 )
 
@@ -23,6 +24,8 @@ type SandboxOptions struct {
 	HostNetwork bool              // use the node's network and UTS namespaces
 	HostIPC     bool              // use the node's IPC namespace
 	Sysctls     map[string]string // name (dots) -> value; only those of a network or IPC namespace
+	// IDs are the pod's user and group IDs outside; with them it gets a user namespace, to which the others belong. Not on the host's network.
+	IDs idrange.Range
 	// IngressBits and EgressBits limit the pod's traffic in bits per second; 0 is no limit.
 	IngressBits, EgressBits uint64
 }
@@ -30,8 +33,10 @@ type SandboxOptions struct {
 // Sandbox is what the containers of a pod share.
 type Sandbox struct {
 	// Paths of the namespaces to join. Empty is the node's own.
-	NetNS, IPCNS, UTSNS string
-	IP                  netip.Addr // the pod's address; the node's on the host's network
+	NetNS, IPCNS, UTSNS, UserNS string
+	IP                          netip.Addr // the pod's address; the node's on the host's network
+	// IDs are those of UserNS.
+	IDs idrange.Range
 }
 
 // record is the last thing written of a sandbox: with it, the sandbox is complete.
@@ -112,27 +117,38 @@ func (n *Network) makeNamespaces(uid string, r record) error {
 	if len(kinds) == 0 {
 		return nil
 	}
-	return netns.Unshared(flags, func() error {
-		if slices.Contains(kinds, "uts") && r.Options.Hostname != "" {
-			if err := unix.Sethostname([]byte(r.Options.Hostname)); err != nil {
-				return fmt.Errorf("set hostname %q: %w", r.Options.Hostname, err)
-			}
-		}
-		if slices.Contains(kinds, "net") {
-			if err := n.did("plug", func() error { return n.plug(uid, r.IP, r.Options) }); err != nil {
+	if ids := r.Options.IDs; !ids.IsZero() {
+		return netns.Owned(flags, ids.First, idrange.Count, func(user string) error {
+			if err := n.configure(uid, r, kinds); err != nil {
 				return err
 			}
-			if err := applySysctls(r.Options.Sysctls); err != nil {
-				return err
-			}
+			return n.did("mount user", func() error { return pin(user, n.nsPath(uid, "user")) })
+		})
+	}
+	return netns.Unshared(flags, func() error { return n.configure(uid, r, kinds) })
+}
+
+// configure runs in the fresh namespaces of these kinds.
+func (n *Network) configure(uid string, r record, kinds []string) error {
+	if slices.Contains(kinds, "uts") && r.Options.Hostname != "" {
+		if err := unix.Sethostname([]byte(r.Options.Hostname)); err != nil {
+			return fmt.Errorf("set hostname %q: %w", r.Options.Hostname, err)
 		}
-		for _, kind := range kinds {
-			if err := n.did("mount "+kind, func() error { return pin(kind, n.nsPath(uid, kind)) }); err != nil {
-				return err
-			}
+	}
+	if slices.Contains(kinds, "net") {
+		if err := n.did("plug", func() error { return n.plug(uid, r.IP, r.Options) }); err != nil {
+			return err
 		}
-		return nil
-	})
+		if err := applySysctls(r.Options.Sysctls); err != nil {
+			return err
+		}
+	}
+	for _, kind := range kinds {
+		if err := n.did("mount "+kind, func() error { return pin(netns.Self(kind), n.nsPath(uid, kind)) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // namespaces are the ones of its own that a pod gets.
@@ -148,8 +164,8 @@ func namespaces(o SandboxOptions) (flags int, kinds []string) {
 	return flags, kinds
 }
 
-// pin keeps the calling thread's namespace alive under a path.
-func pin(kind, path string) error {
+// pin keeps a namespace alive under a path.
+func pin(source, path string) error {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o400)
 	if err != nil {
 		return err
@@ -157,8 +173,8 @@ func pin(kind, path string) error {
 	if err := file.Close(); err != nil {
 		return err
 	}
-	if err := unix.Mount(netns.Self(kind), path, "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("mount %s namespace on %s: %w", kind, path, err)
+	if err := unix.Mount(source, path, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount %s on %s: %w", source, path, err)
 	}
 	return nil
 }
@@ -181,7 +197,7 @@ func (n *Network) remove(uid string) error {
 	if err := n.did("remove record", func() error { return removeIfThere(n.recordPath(uid)) }); err != nil {
 		return err
 	}
-	for _, kind := range []string{"net", "uts", "ipc"} {
+	for _, kind := range []string{"net", "uts", "ipc", "user"} {
 		if err := n.did("unmount "+kind, func() error { return unpin(n.nsPath(uid, kind)) }); err != nil {
 			return err
 		}
@@ -241,12 +257,18 @@ func (n *Network) sandbox(uid string, r record) Sandbox {
 	if !r.Options.HostIPC {
 		box.IPCNS = n.nsPath(uid, "ipc")
 	}
+	if ids := r.Options.IDs; !ids.IsZero() {
+		box.UserNS, box.IDs = n.nsPath(uid, "user"), ids
+	}
 	return box
 }
 
 // mounted says whether each namespace is really there: after a reboot on a disk that kept run/, only empty files are.
 func (n *Network) mounted(uid string, o SandboxOptions) bool {
 	_, kinds := namespaces(o)
+	if !o.IDs.IsZero() {
+		kinds = append(kinds, "user")
+	}
 	for _, kind := range kinds {
 		var fs unix.Statfs_t
 		if err := unix.Statfs(n.nsPath(uid, kind), &fs); err != nil || fs.Type != unix.NSFS_MAGIC {

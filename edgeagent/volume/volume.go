@@ -43,6 +43,10 @@ func (v *Volumes) Prepare(refs resolve.Refs) error {
 	if err != nil {
 		return err
 	}
+	// What is in volumes may be secret, whatever its mode in the container: nobody else on the node comes near.
+	if err := errors.Join(os.MkdirAll(v.dir, 0o700), os.Chmod(v.dir, 0o700)); err != nil {
+		return fmt.Errorf("make pod folder: %w", err)
+	}
 	for _, sub := range []string{volumesFolder, subPathsFolder, etcFolder, terminationFolder} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil { //nolint:gosec // containers of any user read it
 			return fmt.Errorf("make pod folder: %w", err)

@@ -64,6 +64,9 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		if c.DataDir, err = os.MkdirTemp("", "skerry-"); err != nil {
 			return nil, err
 		}
+		if err := os.Chmod(c.DataDir, 0o711); err != nil { //nolint:gosec // user namespaces need to pass through
+			return nil, err
+		}
 	}
 	c.Control = up.NewControl(c.DataDir)
 	args := append([]string{"up", "--nodes", fmt.Sprint(o.Nodes), "--data-dir", c.DataDir, "--api", "127.0.0.1:0"}, o.Args...)

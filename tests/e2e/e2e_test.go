@@ -56,6 +56,9 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // user namespaces need to pass through
+		return 1, err
+	}
 	shared, err = cluster.Start(ctx, cluster.Options{DataDir: filepath.Join(dir, "up")})
 	if err != nil {
 		return 1, err

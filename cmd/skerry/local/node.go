@@ -46,7 +46,7 @@ func (n *Node) Start(args []string, exited func(error)) error {
 	if n.cluster.wire == nil {
 		return fmt.Errorf("start node %s: the cluster's network is not open", n.Name)
 	}
-	if err := os.MkdirAll(n.StateDir, 0o700); err != nil {
+	if err := os.MkdirAll(n.StateDir, 0o711); err != nil { //nolint:gosec // what is secret in it has its own mode
 		return err
 	}
 	started := make(chan startResult, 1) // one result; run does not wait for it to be read

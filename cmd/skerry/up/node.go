@@ -19,7 +19,7 @@ import (
 func (u *Up) startNode(ctx context.Context, n *local.Node) error {
 	config := filepath.Join(n.StateDir, "agent.yaml")
 	tokenFile := filepath.Join(n.StateDir, "join.token")
-	if err := os.MkdirAll(n.StateDir, 0o700); err != nil {
+	if err := os.MkdirAll(n.StateDir, 0o711); err != nil { //nolint:gosec // what is secret in it has its own mode
 		return err
 	}
 	if err := u.ensureToken(ctx, n, tokenFile); err != nil {

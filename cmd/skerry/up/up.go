@@ -97,7 +97,8 @@ func (u *Up) Run(ctx context.Context) (err error) {
 // takeDataDir makes sure that no other `skerry up` uses the folder.
 func (u *Up) takeDataDir() (release func(), err error) {
 	dir := u.options.DataDir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	// Containers whose user is nobody on this machine pass through to their root file systems.
+	if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // what is secret in it has its own mode
 		return nil, err
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "up.lock"), os.O_CREATE|os.O_RDWR, 0o600)

@@ -46,6 +46,7 @@ func Suite(t *testing.T, start Start) {
 		{"privileged", privileged},
 		{"default seccomp profile", seccompDefault},
 		{"seccomp profiles of the node", seccompLocalhost},
+		{"user namespace", userNamespace},
 		{"out of memory", outOfMemory},
 		{"limits", limits},
 		{"stats", stats},

@@ -55,6 +55,10 @@ func configOf(spec *keeper.Spec, m machine) (*configs.Config, error) {
 		Cgroups: &cgroups.Cgroup{Path: spec.CgroupPath, Resources: resourcesOf(spec.Resources, m)},
 	}
 	c.Cgroups.Devices = rules
+	if ids := spec.IDs; ids.Count > 0 {
+		c.UIDMappings = []configs.IDMap{{ContainerID: 0, HostID: int64(ids.First), Size: int64(ids.Count)}}
+		c.GIDMappings = c.UIDMappings
+	}
 	if spec.Namespaces.UTS == "" {
 		c.Hostname = spec.Hostname
 	}
@@ -84,6 +88,9 @@ func namespacesOf(ns keeper.Namespaces) configs.Namespaces {
 		if n.path != keeper.Host {
 			out = append(out, configs.Namespace{Type: n.kind, Path: n.path})
 		}
+	}
+	if ns.User != "" {
+		out = append(out, configs.Namespace{Type: configs.NEWUSER, Path: ns.User})
 	}
 	return out
 }

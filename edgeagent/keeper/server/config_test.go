@@ -33,7 +33,7 @@ func TestMountOf(t *testing.T) {
 			configs.Mount{Source: "tmpfs", Destination: "/t", Device: "tmpfs", Flags: unix.MS_NOEXEC, Data: "size=1m,mode=700"},
 		},
 	} {
-		if diff := cmp.Diff(&c.want, mountOf(c.in)); diff != "" {
+		if diff := cmp.Diff(&c.want, mountOf(c.in, "/ns/user")); diff != "" {
 			t.Errorf("%+v (-want +got):\n%s", c.in, diff)
 		}
 	}

@@ -72,8 +72,23 @@ func (e *ends) openPipes(s shelf, spec *keeper.Spec) (err error) {
 	if e.stdout, err = openBlocking(s.path(spec.ID, stdoutFile)); err != nil {
 		return err
 	}
-	e.stderr, err = openBlocking(s.path(spec.ID, stderrFile))
-	return err
+	if e.stderr, err = openBlocking(s.path(spec.ID, stderrFile)); err != nil {
+		return err
+	}
+	return e.belong(spec.IDs)
+}
+
+// belong makes the root of a user namespace the owner of the process's streams: a program may open /dev/stdout again.
+func (e *ends) belong(ids keeper.IDs) error {
+	for _, f := range []*os.File{e.stdin, e.stdout, e.stderr} {
+		if f == nil || ids.Count == 0 {
+			continue
+		}
+		if err := unix.Fchown(int(f.Fd()), int(ids.First), int(ids.First)); err != nil {
+			return &os.PathError{Op: "chown", Path: f.Name(), Err: err}
+		}
+	}
+	return nil
 }
 
 // openSources opens the reading ends of a container's output.

@@ -70,6 +70,9 @@ func (s *Server) startExec(ctx context.Context, id string, spec keeper.ExecSpec,
 	}
 	p := execProcess(&r.Spec, spec)
 	p.ConsoleWidth, p.ConsoleHeight = spec.Width, spec.Height
+	if err := e.belong(r.Spec.IDs); err != nil {
+		return nil, err
+	}
 	e.give(p)
 	return s.runExec(ctx, lib, p, &r.Spec)
 }

@@ -43,11 +43,11 @@ func mountsOf(spec *keeper.Spec) []*configs.Mount {
 	for _, m := range defaultMounts(spec.Privileged) {
 		replaced := func(own keeper.Mount) bool { return own.Destination == m.Destination }
 		if !slices.ContainsFunc(spec.Mounts, replaced) {
-			all = append(all, mountOf(m))
+			all = append(all, mountOf(m, spec.Namespaces.User))
 		}
 	}
 	for _, m := range spec.Mounts {
-		all = append(all, mountOf(m))
+		all = append(all, mountOf(m, spec.Namespaces.User))
 	}
 	return all
 }
@@ -70,13 +70,15 @@ func defaultMounts(privileged bool) []keeper.Mount {
 	}
 }
 
-func mountOf(m keeper.Mount) *configs.Mount {
+func mountOf(m keeper.Mount, users string) *configs.Mount {
 	out := &configs.Mount{Source: m.Source, Destination: m.Destination, Device: m.Type}
 	var data []string
 	for _, o := range m.Options {
 		f, isFlag := flagOptions[o]
 		p, isPropagation := propagationOptions[o]
 		switch {
+		case o == "idmap":
+			out.IDMapping = &configs.MountIDMapping{UserNSPath: users, Recursive: true}
 		case isFlag && f.clear:
 			out.Flags &^= f.flag
 			out.ClearedFlags |= f.flag

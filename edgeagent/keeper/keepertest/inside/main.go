@@ -24,7 +24,7 @@ func main() {
 	do, ok := map[string]func([]string) error{
 		"exit": exit, "sleep": sleep, "trap": trap, "print": print, "lines": lines, "cat": cat, "write": write, "echo": echo,
 		"eat": eat, "spawn": spawn, "orphan": orphan, "privileges": privileges, "bind": bind, "agent": agent, "whoami": whoami, "hostname": hostname,
-		"syscalls": syscalls,
+		"syscalls": syscalls, "reopen": reopen,
 	}[os.Args[1]]
 	if !ok {
 		os.Exit(64)
@@ -95,6 +95,15 @@ func cat(args []string) error {
 }
 
 func write(args []string) error { return os.WriteFile(args[0], []byte("x"), 0o600) }
+
+// reopen opens standard output by its name, as many images' logs are linked to it.
+func reopen([]string) error {
+	f, err := os.OpenFile("/dev/stdout", os.O_WRONLY|os.O_APPEND, 0)
+	if err == nil {
+		_, err = fmt.Fprintln(f, "again")
+	}
+	return err
+}
 
 // echo copies standard input to output until it ends.
 func echo([]string) error {

@@ -19,10 +19,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"skerry.dev/skerry/api"
+	"skerry.dev/skerry/coordinator/access/bootstrap"
+	"skerry.dev/skerry/coordinator/access/rbac"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	assignments "skerry.dev/skerry/coordinator/assign"
 	"skerry.dev/skerry/coordinator/automation"
 	"skerry.dev/skerry/coordinator/controller"
+	"skerry.dev/skerry/coordinator/controller/clusterrole"
 	"skerry.dev/skerry/coordinator/controller/cronjob"
 	"skerry.dev/skerry/coordinator/controller/daemonset"
 	"skerry.dev/skerry/coordinator/controller/deployment"
@@ -57,6 +60,7 @@ type Core struct {
 	gate     *gatekeeper
 	started  time.Time
 	view     *view.View
+	access   *rbac.Authorizer
 	objects  *objects.Store
 	writer   controller.Writer
 	source   *source
@@ -100,6 +104,7 @@ func newCore(ctx context.Context, config Config, link Link, c *Core) (*Core, err
 		return nil, err
 	}
 	c.view = view.New(c.state, c.log.With("part", "view"))
+	c.access = rbac.New(c.view)
 	options := objects.Options{Logger: c.log.With("part", "objects")}
 	var err error
 	if options.PodCIDR, err = netip.ParsePrefix(config.Network.PodCIDR); err != nil {
@@ -217,6 +222,9 @@ func (c *Core) decide(ctx context.Context, g *errgroup.Group) error {
 	if err := c.objects.Bootstrap(ctx); err != nil {
 		return fmt.Errorf("make system objects: %w", err)
 	}
+	if err := bootstrap.Ensure(ctx, c.objects); err != nil {
+		return err
+	}
 	shell, err := c.newShell()
 	if err != nil {
 		return err
@@ -272,6 +280,7 @@ func (c *Core) newShell() (*controller.Shell, error) {
 			cronjob.Controller(),
 			endpoints.Controller(),
 			disruption.Controller(),
+			clusterrole.Controller(),
 			garbage.Events(0),
 		}, garbage.Controller(garbage.Options{})...),
 	})

@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"skerry.dev/skerry/coordinator/access"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/coordinator/resource"
 )
@@ -26,13 +27,13 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, t target,
 }
 
 func (s *Server) handle(ctx context.Context, c *call) error {
-	if err := s.authorize(c.attributes()); err != nil {
+	if err := s.synced(ctx); err != nil { // who may do what is part of the state
+		return err
+	}
+	if err := access.Check(s.access, c.attributes()); err != nil {
 		return err
 	}
 	if err := c.resolve(); err != nil {
-		return err
-	}
-	if err := s.synced(ctx); err != nil {
 		return err
 	}
 	run := s.route(c)
@@ -60,14 +61,6 @@ func (s *Server) synced(ctx context.Context) error {
 		err := apierrors.NewServiceUnavailable("the state is not read from the store yet")
 		err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
 		return err
-	}
-}
-
-// attributes are what the authorizer judges.
-func (c *call) attributes() Attributes {
-	return Attributes{
-		User: c.user, Verb: c.verb, Group: c.group, Resource: c.plural, Subresource: c.subresource,
-		Namespace: c.namespace, Name: c.name,
 	}
 }
 

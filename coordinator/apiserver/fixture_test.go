@@ -24,6 +24,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"skerry.dev/skerry/coordinator/access/bootstrap"
 	"skerry.dev/skerry/coordinator/apiserver"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/coordinator/objects"
@@ -77,6 +78,14 @@ func startWith(t testing.TB, viewOptions []view.Option, options ...option) *clus
 	}
 	c.serve(log, options)
 	return c
+}
+
+// roles makes the system's roles, without which only masters may do anything.
+func (c *cluster) roles() {
+	c.t.Helper()
+	if err := bootstrap.Ensure(c.t.Context(), c.objects); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 func (c *cluster) serve(log *slog.Logger, options []option) {
@@ -187,6 +196,21 @@ func (c *cluster) open(ctx context.Context, method, path, body string, headers .
 		c.t.Fatal(err)
 	}
 	return resp
+}
+
+// send sends a request as it is.
+func (c *cluster) send(req *http.Request) answer {
+	c.t.Helper()
+	resp, err := c.client.Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, data}
 }
 
 func (c *cluster) get(path string, headers ...header) answer {

@@ -7,6 +7,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"skerry.dev/skerry/coordinator/access"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 )
 
@@ -43,14 +44,14 @@ func (s *Server) answer(c *call) (runtime.Object, error) {
 			return nil, err
 		}
 		var err error
-		in.Status, err = s.access(c.user, in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
+		in.Status, err = s.judge(c.user, in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
 		return in, err
 	case "SelfSubjectRulesReview":
 		in := &authorizationv1.SelfSubjectRulesReview{}
 		if err := c.decodeInto(in, c.resource.GVK); err != nil {
 			return nil, err
 		}
-		in.Status = s.rules(c.user)
+		in.Status = s.rules(c.user, in.Spec.Namespace)
 		return in, nil
 	case "LocalSubjectAccessReview":
 		in := &authorizationv1.LocalSubjectAccessReview{}
@@ -58,7 +59,7 @@ func (s *Server) answer(c *call) (runtime.Object, error) {
 			return nil, err
 		}
 		var err error
-		in.Status, err = s.access(subject(in.Spec), in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
+		in.Status, err = s.judge(subject(in.Spec), in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
 		return in, err
 	default:
 		in := &authorizationv1.SubjectAccessReview{}
@@ -66,7 +67,7 @@ func (s *Server) answer(c *call) (runtime.Object, error) {
 			return nil, err
 		}
 		var err error
-		in.Status, err = s.access(subject(in.Spec), in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
+		in.Status, err = s.judge(subject(in.Spec), in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
 		return in, err
 	}
 }
@@ -86,8 +87,8 @@ func userInfo(u authn.User) authenticationv1.UserInfo {
 	return out
 }
 
-func (s *Server) access(u authn.User, res *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) (authorizationv1.SubjectAccessReviewStatus, error) {
-	a := Attributes{User: u}
+func (s *Server) judge(u authn.User, res *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) (authorizationv1.SubjectAccessReviewStatus, error) {
+	a := access.Attributes{User: u}
 	switch {
 	case res != nil && path == nil:
 		a.Verb, a.Group, a.Resource, a.Subresource = res.Verb, res.Group, res.Resource, res.Subresource
@@ -97,26 +98,26 @@ func (s *Server) access(u authn.User, res *authorizationv1.ResourceAttributes, p
 	default:
 		return authorizationv1.SubjectAccessReviewStatus{}, badRequest("exactly one of resourceAttributes or nonResourceAttributes must be specified")
 	}
-	allowed, reason := s.authorizer.Authorize(a)
-	return authorizationv1.SubjectAccessReviewStatus{Allowed: allowed, Reason: reason}, nil
+	d := s.access.Authorize(a)
+	return authorizationv1.SubjectAccessReviewStatus{Allowed: d.Allowed, Reason: d.Reason()}, nil
 }
 
-// rules lists what a user may do, found by asking: all, or what everybody who is known may.
-func (s *Server) rules(u authn.User) authorizationv1.SubjectRulesReviewStatus {
-	any := Attributes{User: u, Verb: "*", Group: "*", Resource: "*"}
-	if allowed, _ := s.authorizer.Authorize(any); allowed {
-		return authorizationv1.SubjectRulesReviewStatus{
-			ResourceRules:    []authorizationv1.ResourceRule{{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}},
-			NonResourceRules: []authorizationv1.NonResourceRule{{Verbs: []string{"*"}, NonResourceURLs: []string{"*"}}},
+// rules lists what a user may do in a namespace.
+func (s *Server) rules(u authn.User, namespace string) authorizationv1.SubjectRulesReviewStatus {
+	rules, err := s.access.RulesFor(u, namespace)
+	out := authorizationv1.SubjectRulesReviewStatus{ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{}}
+	if err != nil {
+		out.Incomplete, out.EvaluationError = true, err.Error()
+	}
+	for _, r := range rules {
+		if len(r.Resources) > 0 {
+			out.ResourceRules = append(out.ResourceRules, authorizationv1.ResourceRule{
+				Verbs: r.Verbs, APIGroups: r.APIGroups, Resources: r.Resources, ResourceNames: r.ResourceNames,
+			})
+		}
+		if len(r.NonResourceURLs) > 0 {
+			out.NonResourceRules = append(out.NonResourceRules, authorizationv1.NonResourceRule{Verbs: r.Verbs, NonResourceURLs: r.NonResourceURLs})
 		}
 	}
-	return authorizationv1.SubjectRulesReviewStatus{
-		ResourceRules: []authorizationv1.ResourceRule{
-			{Verbs: []string{"create"}, APIGroups: []string{"authorization.k8s.io"}, Resources: []string{"selfsubjectaccessreviews", "selfsubjectrulesreviews"}},
-			{Verbs: []string{"create"}, APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"selfsubjectreviews"}},
-		},
-		NonResourceRules: []authorizationv1.NonResourceRule{{Verbs: []string{"get"}, NonResourceURLs: []string{
-			"/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*", "/version", "/version/", "/healthz", "/livez", "/readyz",
-		}}},
-	}
+	return out
 }

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apiversion "k8s.io/apimachinery/pkg/version"
 
+	"skerry.dev/skerry/coordinator/access"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 )
 
@@ -33,9 +34,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveMount(w, r, m)
 		return
 	}
-	user, err := s.Authenticator.Authenticate(r)
+	user, err := s.user(r)
 	if err != nil {
-		s.writeError(w, r, s.unauthorized(r, err))
+		s.writeError(w, r, err)
 		return
 	}
 	r = r.WithContext(authn.NewContext(r.Context(), user))
@@ -44,6 +45,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.servePath(w, r, user)
+}
+
+// user is who asks, or on whose behalf. A request without credentials is anybody's.
+func (s *Server) user(r *http.Request) (authn.User, error) {
+	user, err := s.Authenticator.Authenticate(r)
+	if errors.Is(err, authn.ErrNone) {
+		user, err = authn.Anonymous(), nil
+	}
+	if err != nil {
+		return authn.User{}, s.unauthorized(r, err)
+	}
+	return s.impersonate(r, user)
 }
 
 // setWriteDeadline limits how long the client may take; a zero time lifts the limit. Writers without deadlines, as in
@@ -155,6 +168,12 @@ func (s *Server) serveMount(w http.ResponseWriter, r *http.Request, m Mount) {
 		s.writeError(w, r, s.unauthorized(r, err))
 		return
 	}
+	if !m.Public {
+		if err := access.Check(s.access, access.Attributes{User: user, Verb: strings.ToLower(r.Method), Path: r.URL.Path}); err != nil {
+			s.writeError(w, r, err)
+			return
+		}
+	}
 	setWriteDeadline(w, time.Time{})
 	ctx := authn.NewContext(r.Context(), user)
 	if m.Streams {
@@ -168,8 +187,8 @@ func (s *Server) serveMount(w http.ResponseWriter, r *http.Request, m Mount) {
 
 // servePath answers paths that are for no resource.
 func (s *Server) servePath(w http.ResponseWriter, r *http.Request, user authn.User) {
-	a := Attributes{User: user, Verb: strings.ToLower(r.Method), Path: r.URL.Path}
-	if err := s.authorize(a); err != nil {
+	a := access.Attributes{User: user, Verb: strings.ToLower(r.Method), Path: r.URL.Path}
+	if err := access.Check(s.access, a); err != nil {
 		s.writeError(w, r, err)
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"skerry.dev/skerry/coordinator/access/rbac"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/coordinator/apiserver/openapi"
 	"skerry.dev/skerry/coordinator/resource"
@@ -43,9 +44,9 @@ type Config struct {
 	View          *view.View
 	Objects       Objects
 	Authenticator authn.Authenticator
-	Authorizer    Authorizer // nil: system:masters may do everything, others only ask what they may do
-	Nodes         Nodes      // nil: logs are not to be had
-	Metrics       Metrics    // nil: nothing is measured
+	Nodes         Nodes   // nil: logs are not to be had
+	Metrics       Metrics // nil: nothing is measured
+	Access        Access  // nil: by the roles and bindings in View
 
 	// Mounts are handlers under path prefixes that end in a slash, such as /ui/. The longest prefix wins.
 	Mounts map[string]Mount
@@ -65,7 +66,8 @@ type Config struct {
 // Mount is a handler of another package on the server's address.
 type Mount struct {
 	Handler http.Handler // finds the user by authn.FromContext
-	// Public lets requests without credentials through, as authn.Anonymous. Wrong credentials are refused all the same.
+	// Public lets everybody through, without credentials as authn.Anonymous. Wrong credentials are refused all the same.
+	// To others a request is allowed as one of its method for its path.
 	Public bool
 	// Challenge is the WWW-Authenticate header of the 401 that others get, for instance `Basic realm="skerry"`.
 	Challenge string
@@ -76,12 +78,12 @@ type Mount struct {
 // Server answers the Kubernetes API. It is an http.Handler; Run also listens.
 type Server struct {
 	Config
-	view       *view.View
-	objects    Objects
-	nodes      Nodes
-	authorizer Authorizer
-	log        *slog.Logger
-	now        func() time.Time
+	view    *view.View
+	objects Objects
+	nodes   Nodes
+	access  Access
+	log     *slog.Logger
+	now     func() time.Time
 
 	discovery *discovery
 	openapi   *openapi.Documents
@@ -96,7 +98,7 @@ func New(c Config) (*Server, error) {
 		return nil, errors.New("apiserver: View, Objects and Authenticator must be set")
 	}
 	s := &Server{
-		Config: c, view: c.View, objects: c.Objects, nodes: c.Nodes, authorizer: c.Authorizer, log: c.Log, now: c.Now,
+		Config: c, view: c.View, objects: c.Objects, nodes: c.Nodes, access: c.Access, log: c.Log, now: c.Now,
 		inFlight: make(chan struct{}, maxInFlight), sessions: make(chan struct{}, maxSessions),
 	}
 	s.fillDefaults()
@@ -112,8 +114,8 @@ func New(c Config) (*Server, error) {
 }
 
 func (s *Server) fillDefaults() {
-	if s.authorizer == nil {
-		s.authorizer = mastersOnly{}
+	if s.access == nil {
+		s.access = rbac.New(s.view)
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

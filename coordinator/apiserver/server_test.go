@@ -28,6 +28,7 @@ import (
 
 func TestOpenPaths(t *testing.T) {
 	c := start(t)
+	c.roles()
 	nobody := header{"Authorization": ""}
 	for _, path := range []string{"/healthz", "/livez", "/readyz"} {
 		if a := c.get(path, nobody); a.code != 200 || a.String() != "ok" {
@@ -40,8 +41,8 @@ func TestOpenPaths(t *testing.T) {
 		t.Errorf("version %+v", v)
 	}
 	for _, path := range []string{"/", "/api", "/apis", "/api/v1", "/openapi/v3", "/api/v1/nodes", "/ui/"} {
-		if a := c.get(path, nobody); a.code != 401 {
-			t.Errorf("%s without credentials: %d", path, a.code)
+		if a := c.get(path, nobody); a.code != 403 || !strings.Contains(a.String(), "system:anonymous") {
+			t.Errorf("%s without credentials: %d %s", path, a.code, a)
 		}
 	}
 	for path, want := range map[string]int{"/api": 200, "/apis": 200, "/openapi/v2": 200, "/apis/apps/v1": 200, "/": 403, "/api/v1/nodes": 403} {

@@ -44,7 +44,7 @@ func (s *Server) getScale(c *call) error {
 }
 
 func (s *Server) updateScale(c *call) error {
-	o, err := c.writeOptions()
+	o, err := s.writing(c)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (s *Server) updateScale(c *call) error {
 }
 
 func (s *Server) bind(c *call) error {
-	o, err := c.writeOptions()
+	o, err := s.writing(c)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (s *Server) bind(c *call) error {
 }
 
 func (s *Server) evict(c *call) error {
-	o, err := c.writeOptions()
+	o, err := s.writing(c)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (s *Server) create(c *call) error {
 	if _, err := s.encoder(c, offerOne); err != nil { // before anything is written
 		return err
 	}
-	o, err := c.writeOptions()
+	o, err := s.writing(c)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (s *Server) update(c *call) error {
 	if _, err := s.encoder(c, offerOne); err != nil {
 		return err
 	}
-	o, err := c.writeOptions()
+	o, err := s.writing(c)
 	if err != nil {
 		return err
 	}
@@ -163,6 +163,7 @@ func (s *Server) patch(c *call) error {
 	if err != nil {
 		return err
 	}
+	o.Admit = s.admit(c)
 	if how == types.ApplyYAMLPatchType {
 		return s.apply(c, data, o)
 	}

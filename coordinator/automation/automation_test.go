@@ -17,6 +17,7 @@ import (
 
 	"skerry.dev/skerry/coordinator/automation"
 	"skerry.dev/skerry/coordinator/objects"
+	"skerry.dev/skerry/coordinator/resource"
 	"skerry.dev/skerry/coordinator/view"
 	"skerry.dev/skerry/messaging/natstest"
 	"skerry.dev/skerry/messaging/store"
@@ -81,8 +82,9 @@ func (c *cluster) endpoints() *nats.Conn {
 	}
 	run(c.t, e.Run)
 	nc := c.net.Coordinator()
+	last := resource.All()[len(resource.All())-1] // endpoints are added in this order
 	waitFor(c.t, "the service answers", func() bool {
-		_, err := nc.Request("$SRV.PING.skerry", nil, time.Second)
+		_, err := nc.Request("skerry.v1.api."+last.Plural+".delete", nil, time.Second)
 		return err == nil
 	})
 	return nc

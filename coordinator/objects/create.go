@@ -173,6 +173,9 @@ func (s *Store) prepareCreate(ctx context.Context, res *resource.Resource, obj r
 			return nil, err
 		}
 	}
+	if err := w.admit(obj, nil); err != nil {
+		return nil, err
+	}
 	reserved, errs := st.reserve(obj, nil)
 	if len(errs) == 0 {
 		errs = s.judgeCreate(res, st, obj, w)

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -26,6 +27,11 @@ var (
 	jobs         = resource.ForObject((*batchv1.Job)(nil))
 	budgets      = resource.ForObject((*policyv1.PodDisruptionBudget)(nil))
 	cronJobs     = resource.ForObject((*batchv1.CronJob)(nil))
+
+	roles               = resource.ForObject((*rbacv1.Role)(nil))
+	roleBindings        = resource.ForObject((*rbacv1.RoleBinding)(nil))
+	clusterRoles        = resource.ForObject((*rbacv1.ClusterRole)(nil))
+	clusterRoleBindings = resource.ForObject((*rbacv1.ClusterRoleBinding)(nil))
 )
 
 // allStrategies binds strategies to kinds. A kind without an entry follows the default rules.
@@ -55,6 +61,10 @@ func (s *Store) allStrategies() map[*resource.Resource]*strategy {
 		resource.ForObject((*discoveryv1.EndpointSlice)(nil)):                                                 endpointSliceStrategy(),
 		resource.ForKind(schema.GroupVersionKind{Group: "coordination.k8s.io", Version: "v1", Kind: "Lease"}): {createOnUpdate: true, needVersion: true},
 		priorityClasses:         s.priorityClassStrategy(),
+		roles:                   {createOnUpdate: true},
+		roleBindings:            {createOnUpdate: true},
+		clusterRoles:            {createOnUpdate: true},
+		clusterRoleBindings:     {createOnUpdate: true},
 		fleet("EnrolmentToken"): tokenStrategy(),
 		fleet("NodeCredential"): credentialStrategy(),
 		fleet("MovePlan"):       moveStrategy(),

@@ -13,6 +13,8 @@ import (
 	"net/netip"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime"
+
 	"skerry.dev/skerry/coordinator/objects/defaults"
 	"skerry.dev/skerry/coordinator/objects/ownership"
 	"skerry.dev/skerry/coordinator/objects/validation"
@@ -69,6 +71,16 @@ type WriteOptions struct {
 	Force        bool         // a server-side apply takes fields from other managers
 	Validation   string       // of unknown and duplicate fields in patches: metav1.FieldValidationStrict, Warn or Ignore; empty is Ignore
 	Warn         func(string) // takes warnings for the client; nil drops them
+	// Admit may refuse what is about to be stored, after defaults and before validation; old is nil for a new object. It
+	// is not asked about writes of status. Neither object is its own to keep or to change. nil admits everything.
+	Admit func(obj, old runtime.Object) error
+}
+
+func (o WriteOptions) admit(obj, old runtime.Object) error {
+	if o.Admit == nil {
+		return nil
+	}
+	return o.Admit(obj, old)
 }
 
 func (o WriteOptions) warn(texts ...string) {

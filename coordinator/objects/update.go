@@ -93,6 +93,11 @@ func (s *Store) change(ctx context.Context, item *view.Item, obj runtime.Object,
 	}
 	s.trackChange(item, obj, p, w)
 	s.prepareChange(res, st, item, obj, p)
+	if p == partSpec {
+		if err := w.admit(obj, item.Object); err != nil {
+			return nil, err
+		}
+	}
 	var reserved *reservation
 	var errs field.ErrorList
 	if p == partSpec {

@@ -20,7 +20,7 @@ import (
 )
 
 // served is the one table. Everything else in this package is derived from it.
-var served = index(core(), apps(), batch(), discovery(), coordination(), scheduling(), policy(), events(), fleet())
+var served = index(core(), apps(), batch(), discovery(), coordination(), scheduling(), policy(), events(), rbac(), fleet())
 
 type table struct {
 	all     []*Resource

@@ -141,6 +141,17 @@ func (v *View) Len(res *resource.Resource) int {
 	return len(v.table(res).items)
 }
 
+// Changes counts the changes of the kinds: it grows whenever an object of one of them changes, and only then.
+func (v *View) Changes(kinds ...*resource.Resource) uint64 {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	sum := uint64(0)
+	for _, res := range kinds {
+		sum += v.table(res).changes
+	}
+	return sum
+}
+
 // Changed returns a channel that gets a token after changes; tokens do not pile up, so one token may stand for many
 // changes. Call stop when done with it.
 func (v *View) Changed() (changes <-chan struct{}, stop func()) {

@@ -68,7 +68,7 @@ func TestBrowsersFindThePage(t *testing.T) {
 	if page.code != http.StatusOK || !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") {
 		t.Errorf("a browser gets %d %s", page.code, page.header.Get("Content-Type"))
 	}
-	if program := s.do("GET", "/", "", nil, "Accept", "*/*"); program.code != http.StatusUnauthorized {
+	if program := s.do("GET", "/", "", nil, "Accept", "*/*"); program.code != http.StatusForbidden {
 		t.Errorf("a program without credentials gets %d", program.code)
 	}
 	if program := s.do("GET", "/", adminToken, nil); program.code != http.StatusOK || program.header.Get("Content-Type") != "application/json" {

@@ -15,6 +15,7 @@ import (
 	coredefaults "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/core/v1/helper/qos"
 	discoverydefaults "k8s.io/kubernetes/pkg/apis/discovery/v1"
+	rbacdefaults "k8s.io/kubernetes/pkg/apis/rbac/v1"
 	schedulingdefaults "k8s.io/kubernetes/pkg/apis/scheduling/v1"
 )
 
@@ -27,6 +28,7 @@ func New() (*Defaulter, error) {
 	for _, register := range []func(*runtime.Scheme) error{
 		coredefaults.RegisterDefaults, appsdefaults.RegisterDefaults, batchdefaults.RegisterDefaults,
 		schedulingdefaults.RegisterDefaults, coordinationdefaults.RegisterDefaults, discoverydefaults.RegisterDefaults,
+		rbacdefaults.RegisterDefaults,
 	} {
 		if err := register(d.scheme); err != nil {
 			return nil, fmt.Errorf("register defaults: %w", err)

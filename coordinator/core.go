@@ -292,7 +292,7 @@ func (c *Core) newAutomation() (*automation.Endpoints, *automation.Events, error
 	if err != nil {
 		return nil, nil, err
 	}
-	feed, err := automation.NewEvents(automation.EventsConfig{JS: c.link.JetStream, Source: c.state, Storage: c.link.Storage, Log: log})
+	feed, err := automation.NewEvents(automation.EventsConfig{JS: c.link.JetStream, Source: c.state, View: c.view, Storage: c.link.Storage, Log: log})
 	return endpoint, feed, err
 }
 

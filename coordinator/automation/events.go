@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"skerry.dev/skerry/coordinator/resource"
+	"skerry.dev/skerry/coordinator/view"
 	"skerry.dev/skerry/messaging"
 	"skerry.dev/skerry/messaging/store"
 )
@@ -23,7 +24,9 @@ const (
 	eventsAge = 7 * 24 * time.Hour
 	// publishLimit is how long one publish may take.
 	publishLimit = 10 * time.Second
-	maxPause     = 10 * time.Second
+	// maxUnanswered bounds the messages sent ahead of the server's answers.
+	maxUnanswered = 256
+	maxPause      = 10 * time.Second
 
 	// Where a restarted publisher goes on: behind which revision, when that was the newest, and in which life of the
 	// store.
@@ -51,10 +54,12 @@ type Source interface {
 	Watch(ctx context.Context, o store.WatchOptions, handle func(store.Update) error) error
 }
 
-// EventsConfig is what Events need. Log may be nil, all else must be set.
+// EventsConfig is what Events need. View and Log may be nil, all else must be set.
 type EventsConfig struct {
-	JS       jetstream.JetStream
-	Source   Source
+	JS     jetstream.JetStream
+	Source Source
+	// View spares decoding and encoding what it has at the same revision.
+	View     *view.View
 	Storage  jetstream.StorageType
 	Replicas int // 0 means 1
 	Log      *slog.Logger
@@ -66,6 +71,9 @@ type EventsConfig struct {
 // It goes on behind the last message in the stream, so neither a restart nor a lost connection leaves a gap while the
 // store still has the changes since; deletions can be told for about 21 hours. After that, a RESYNC message comes first
 // and then, as MODIFIED, what exists and is newer than the last message.
+//
+// The stream is not synced to disk message by message: it is derived from the store, which is. A power cut may take the
+// last messages, which are then told again, with the same ids.
 type Events struct {
 	EventsConfig
 }
@@ -130,15 +138,34 @@ func (e *Events) session(ctx context.Context) error {
 func (e *Events) open(ctx context.Context) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishLimit)
 	defer cancel()
+	mode, err := e.persistMode(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open stream %s: %w", messaging.StreamEvents, err)
+	}
 	s, err := e.JS.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: messaging.StreamEvents, Subjects: []string{messaging.EventAll}, Description: "Every change of every object",
 		Storage: e.Storage, Replicas: max(1, e.Replicas), MaxAge: eventsAge, Discard: jetstream.DiscardOld, AllowDirect: true,
-		Duplicates: time.Second, // ids repeat when the store is made anew; what keeps messages single is their expected place
+		PersistMode: mode,
+		Duplicates:  time.Second, // ids repeat when the store is made anew; what keeps messages single is their expected place
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", messaging.StreamEvents, err)
 	}
 	return s, nil
+}
+
+// persistMode is the stream's own if it exists, since that cannot be changed; else the cheapest that its storage allows.
+func (e *Events) persistMode(ctx context.Context) (jetstream.PersistModeType, error) {
+	have, err := e.JS.Stream(ctx, messaging.StreamEvents)
+	switch {
+	case err == nil:
+		return have.CachedInfo().Config.PersistMode, nil
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return 0, err
+	case e.Storage == jetstream.FileStorage && e.Replicas <= 1:
+		return jetstream.AsyncPersistMode, nil
+	}
+	return jetstream.DefaultPersistMode, nil
 }
 
 // position is the last message in the stream.

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"skerry.dev/skerry/coordinator/resource"
+	"skerry.dev/skerry/coordinator/view"
 	"skerry.dev/skerry/messaging"
 	"skerry.dev/skerry/messaging/store"
 )
@@ -24,12 +25,22 @@ import (
 type publisher struct {
 	events *Events
 	stream jetstream.Stream
-	last   position
-	fresh  bool // the stream was empty: nothing was ever told
+	last   position // with what is on its way
+	fresh  bool     // the stream was empty: nothing was ever told
+
+	// unanswered are the messages on their way, in order. Each names its place in the stream, so that none is stored
+	// without those before it.
+	unanswered []unanswered
 
 	// known says of objects met in this session whether they exist, as told so far.
 	known     map[store.Key]bool
 	following bool
+}
+
+// unanswered is a message that the stream has not acknowledged yet.
+type unanswered struct {
+	revision uint64
+	future   jetstream.PubAckFuture
 }
 
 // follow publishes increments.
@@ -42,7 +53,7 @@ func (p *publisher) follow(ctx context.Context, u store.Update) error {
 			return err
 		}
 	}
-	return nil
+	return p.settle(ctx)
 }
 
 // restart publishes a complete set, what is new in it, and then increments.
@@ -71,7 +82,7 @@ func (p *publisher) restart(ctx context.Context, u store.Update) error {
 			return err
 		}
 	}
-	return nil
+	return p.settle(ctx)
 }
 
 // tell publishes one revision.
@@ -111,32 +122,45 @@ func (p *publisher) describe(ctx context.Context, entry store.Entry, c *Change, 
 		}
 		return watch.Deleted, nil
 	}
-	obj, err := p.decode(entry)
+	obj, encoded, err := p.object(entry, res)
 	if err != nil {
 		// Told without an object: one unreadable value must not hold up all that follow.
 		p.events.Log.Error("stored object unreadable", "kind", res.Plural, "namespace", entry.Namespace, "name", entry.Name, "revision", entry.Revision, "err", err)
 		return watch.Modified, nil
 	}
-	if c.Object, err = json.Marshal(redact(obj)); err != nil {
-		return "", fmt.Errorf("encode %s %s: %w", res.Plural, entry.Name, err)
-	}
+	c.Object = encoded
 	if exists || !met && !entry.First && before == nil && old(obj, entry.Time) {
 		return watch.Modified, nil
 	}
 	return watch.Added, nil
 }
 
-func (p *publisher) decode(entry store.Entry) (runtime.Object, error) {
+// object is what may be published of an entry, as such and in JSON. The object may be shared.
+func (p *publisher) object(entry store.Entry, res *resource.Resource) (runtime.Object, []byte, error) {
+	item, err := p.shown(entry, res)
+	if err != nil {
+		return nil, nil, err
+	}
+	if open := redact(item.Object); open != item.Object {
+		encoded, err := json.Marshal(open)
+		return open, encoded, err
+	}
+	encoded, err := item.EncodeJSON()
+	return item.Object, encoded, err
+}
+
+// shown is the entry as the view has it, or decoded here if that is at another revision.
+func (p *publisher) shown(entry store.Entry, res *resource.Resource) (*view.Item, error) {
+	if v := p.events.View; v != nil {
+		if item, ok := v.Get(res, entry.Namespace, entry.Name); ok && item.Revision == entry.Revision {
+			return item, nil
+		}
+	}
 	obj, err := resource.Decode(entry.Value)
 	if err != nil {
 		return nil, err
 	}
-	m, err := meta.Accessor(obj)
-	if err != nil {
-		return nil, fmt.Errorf("read metadata: %w", err)
-	}
-	m.SetResourceVersion(strconv.FormatUint(entry.Revision, 10))
-	return obj, nil
+	return view.NewItem(res, obj, entry.Revision)
 }
 
 // old reports whether an object of which the stream has nothing existed before its revision of time at: what was told of
@@ -152,6 +176,9 @@ func old(obj runtime.Object, at time.Time) bool {
 
 // lastTold finds the last change of the object in the stream; nil when there is none.
 func (p *publisher) lastTold(ctx context.Context, c *Change) (*Change, error) {
+	if err := p.settle(ctx); err != nil { // it may be on its way
+		return nil, err
+	}
 	subject := strings.TrimSuffix(messaging.EventSubject(c.Namespace, c.Kind, c.Name, ""), ".") + ".*"
 	ctx, cancel := context.WithTimeout(ctx, publishLimit)
 	defer cancel()
@@ -170,7 +197,8 @@ func (p *publisher) lastTold(ctx context.Context, c *Change) (*Change, error) {
 }
 
 // publish appends one message behind the last one we know. Anything else in between, be it another publisher's or our
-// own of which the acknowledgement was lost, fails it; the next session starts from what is there.
+// own of which the acknowledgement was lost, fails it; the next session starts from what is there. The answer is awaited
+// by settle.
 func (p *publisher) publish(ctx context.Context, c Change, verb string, at store.Cursor) error {
 	data, err := encodeChange(c)
 	if err != nil {
@@ -181,18 +209,46 @@ func (p *publisher) publish(ctx context.Context, c Change, verb string, at store
 	msg.Header.Set(headerRevision, strconv.FormatUint(at.Revision, 10))
 	msg.Header.Set(headerStream, at.Stream.Format(time.RFC3339Nano))
 	msg.Header.Set(headerSeen, at.Time.Format(time.RFC3339Nano))
-	ctx, cancel := context.WithTimeout(ctx, publishLimit)
-	defer cancel()
-	ack, err := p.events.JS.PublishMsg(ctx, msg,
+	future, err := p.events.JS.PublishMsgAsync(msg, jetstream.WithRetryAttempts(0), // they would run out of order
 		jetstream.WithMsgID(messageID(c)), jetstream.WithExpectLastSequence(p.last.sequence))
 	if err != nil {
 		return fmt.Errorf("publish change %d: %w", c.Revision, err)
 	}
-	if ack.Duplicate {
-		return fmt.Errorf("publish change %d: the stream has it already", c.Revision)
+	p.last.sequence++
+	p.unanswered = append(p.unanswered, unanswered{c.Revision, future})
+	if len(p.unanswered) == maxUnanswered {
+		return p.settle(ctx)
 	}
-	p.last.sequence = ack.Sequence
 	return nil
+}
+
+// settle waits until all that was published is stored.
+func (p *publisher) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, publishLimit)
+	defer cancel()
+	place := p.last.sequence - uint64(len(p.unanswered)) // of the last message that is stored for sure
+	for _, u := range p.unanswered {
+		place++
+		if err := u.await(ctx, place); err != nil {
+			return fmt.Errorf("publish change %d: %w", u.revision, err)
+		}
+	}
+	p.unanswered = p.unanswered[:0]
+	return nil
+}
+
+func (u unanswered) await(ctx context.Context, place uint64) error {
+	select {
+	case ack := <-u.future.Ok():
+		if ack.Duplicate || ack.Sequence != place {
+			return fmt.Errorf("the stream has it already, at %d", ack.Sequence)
+		}
+		return nil
+	case err := <-u.future.Err():
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // encodeChange is json.Marshal, but for the object: it is valid and compact already, so it is not looked through again.

@@ -69,6 +69,9 @@ type Controller struct {
 	Rest  []schema.GroupKind // the same for single kinds of the snapshot's Others
 	Plan  Plan
 	Pace  time.Duration // the plan runs at most once in this time; zero means as often as anything changes
+	// Share keeps a plan that looks at everything for the sake of little from taking more than one in Share parts of a core:
+	// one that took long is not run again before Share times as long. Zero means no limit of its own.
+	Share int
 }
 
 // Reference makes the owner reference of a controller.

@@ -178,10 +178,9 @@ func (s *Shell) plan(p *plan, snapshot *Snapshot, now time.Time) (changes []Chan
 			changes, wake = nil, p.paused
 		}
 	}()
-	if p.Pace > 0 {
-		p.paused = now.Add(p.Pace)
-	}
+	began := time.Now()
 	changes, wake = p.Plan(snapshot, now)
+	p.paused = now.Add(max(p.Pace, time.Duration(p.Share)*time.Since(began)))
 	p.seen, p.wake, p.changes = snapshot, wake, len(changes)
 	return changes, wake
 }

@@ -45,11 +45,22 @@ func (i *Item) JSON() ([]byte, error) {
 	if p := i.json.Load(); p != nil {
 		return *p, nil
 	}
+	b, err := i.EncodeJSON()
+	if err == nil {
+		i.json.Store(&b)
+	}
+	return b, err
+}
+
+// EncodeJSON is JSON for who will not ask again: the bytes are not kept.
+func (i *Item) EncodeJSON() ([]byte, error) {
+	if p := i.json.Load(); p != nil {
+		return *p, nil
+	}
 	b, err := json.Marshal(i.Object)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s %s: %w", i.Resource.GVK.Kind, i.Meta.GetName(), err)
 	}
-	i.json.Store(&b)
 	return b, nil
 }
 

@@ -22,6 +22,10 @@ type Options struct {
 	Quarantine time.Duration
 }
 
+// share bounds what looking through all objects takes of one core: in a large cluster under steady change, what is gone is
+// noticed some tenths of a second later.
+const share = 50
+
 // Controller returns the plans as the shell runs them.
 func Controller(o Options) []controller.Controller {
 	if o.Finished <= 0 {
@@ -31,8 +35,8 @@ func Controller(o Options) []controller.Controller {
 		o.Quarantine = 40 * time.Second
 	}
 	return []controller.Controller{
-		{Name: "namespace", Reads: controller.Everything, Plan: planNamespaces},
-		{Name: "owner", Reads: controller.Everything, Plan: planOwners},
+		{Name: "namespace", Reads: controller.Everything, Plan: planNamespaces, Share: share},
+		{Name: "owner", Reads: controller.Everything, Plan: planOwners, Share: share},
 		{Name: "podgc", Reads: controller.Pods | controller.Nodes, Plan: o.planPods},
 	}
 }

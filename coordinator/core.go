@@ -82,6 +82,8 @@ type Link struct {
 	Disconnect func(node string) int
 	// Room says whether so many bytes are free for streams. nil when nobody knows.
 	Room func(bytes uint64) error
+	// Stage has the server keep a stream's batches in memory while they are on their way. nil when it cannot.
+	Stage func(stream string) error
 }
 
 // OpenCore takes over the cluster whose identity lies in the state folder of config, making one if there is none: it opens
@@ -135,7 +137,7 @@ func newCore(ctx context.Context, config Config, link Link, c *Core) (*Core, err
 // openStreams opens the stores and declares this process their writer.
 func (c *Core) openStreams(ctx context.Context) (err error) {
 	js, storage := c.link.JetStream, c.link.Storage
-	if c.state, err = store.Open(ctx, js, store.Options{Storage: storage, Room: c.link.Room, Logger: c.log.With("part", "store")}); err != nil {
+	if c.state, err = store.Open(ctx, js, store.Options{Storage: storage, Room: c.link.Room, Stage: c.link.Stage, Logger: c.log.With("part", "store")}); err != nil {
 		return err
 	}
 	if c.assigned, err = assign.Open(ctx, js, assign.Options{Storage: storage}); err != nil {

@@ -36,7 +36,7 @@ type parts struct {
 func (c *Coordinator) newParts(ctx context.Context, conn *nats.Conn, js jetstream.JetStream) (*parts, error) {
 	p := &parts{tokens: c.tokens}
 	var err error
-	p.Core, err = newCore(ctx, c.config, Link{Conn: conn, JetStream: js, Disconnect: c.server.DisconnectNode, Room: c.server.Room},
+	p.Core, err = newCore(ctx, c.config, Link{Conn: conn, JetStream: js, Disconnect: c.server.DisconnectNode, Room: c.server.Room, Stage: c.server.Stage},
 		&Core{identity: c.identity, gate: c.gate, started: c.started, log: c.log})
 	if err != nil {
 		return nil, err

@@ -88,6 +88,7 @@ func New(o Options) (*Server, error) {
 // no longer. It can be called once.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.release()
+	stale := stages(s.folder) // the server looks into them when it starts, and forgets them
 	started := make(chan struct{})
 	go func() {
 		s.nats.Start()
@@ -97,10 +98,12 @@ func (s *Server) Run(ctx context.Context) error {
 		<-started // a server that is shut down while it starts would go on writing
 		s.nats.Shutdown()
 		s.nats.WaitForShutdown()
+		unstage(stages(s.folder))
 	}()
 	if err := s.waitReady(ctx); err != nil {
 		return err
 	}
+	unstage(stale)
 	close(s.ready)
 	return s.serve(ctx)
 }

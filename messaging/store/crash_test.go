@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"skerry.dev/skerry/messaging"
 	"skerry.dev/skerry/messaging/embedded"
@@ -57,7 +58,7 @@ func serve(ctx context.Context, folder string, f func(context.Context, *store.St
 	if err != nil {
 		return err
 	}
-	s, err := store.Open(ctx, js, store.Options{})
+	s, err := store.Open(ctx, js, store.Options{Stage: server.Stage})
 	if err != nil {
 		return err
 	}
@@ -67,20 +68,29 @@ func serve(ctx context.Context, folder string, f func(context.Context, *store.St
 	return f(ctx, s)
 }
 
+// writeForEver writes by enough writers for batches.
 func writeForEver(ctx context.Context, folder string) error {
 	return serve(ctx, folder, func(ctx context.Context, s *store.Store) error {
-		for i := 0; ; i++ {
-			k := store.Key{Kind: "pods", Namespace: fmt.Sprint(os.Getpid()), Name: fmt.Sprint(i)}
-			rev, err := s.Create(ctx, k, []byte(k.Name))
-			if err == nil {
-				rev, err = s.Update(ctx, k, []byte("updated "+k.Name), rev)
-			}
-			if err != nil {
-				return err
-			}
-			fmt.Println(k.Namespace, k.Name, rev)
+		group, ctx := errgroup.WithContext(ctx)
+		for w := range 12 {
+			group.Go(func() error { return writeOn(ctx, s, w) })
 		}
+		return group.Wait()
 	})
+}
+
+func writeOn(ctx context.Context, s *store.Store, writer int) error {
+	for i := 0; ; i++ {
+		k := store.Key{Kind: "pods", Namespace: fmt.Sprint(os.Getpid()), Name: fmt.Sprintf("%d.%d", writer, i)}
+		rev, err := s.Create(ctx, k, []byte(k.Name))
+		if err == nil {
+			rev, err = s.Update(ctx, k, []byte("updated "+k.Name), rev)
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Println(k.Namespace, k.Name, rev) // one write, so lines stay whole
+	}
 }
 
 // A coordinator that is killed at any moment has lost nothing that it acknowledged, again and again on one folder.
@@ -88,7 +98,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	folder := t.TempDir()
 	acked := map[store.Key]uint64{}
 	for round := range 4 {
-		killAfter(t, folder, 40+25*round, acked)
+		killAfter(t, folder, 200+125*round, acked)
 	}
 	var once sync.Once
 	err := serve(t.Context(), folder, func(ctx context.Context, s *store.Store) error {

@@ -21,6 +21,7 @@ import (
 // writer waits until nothing is in flight, reads the stream's last sequence, and only then the epoch. In this order an
 // epoch that is still ours proves that the sequence was read while it was, and the next write may demand that sequence.
 // Sequences cannot be foretold for the writes behind it: another's message may have got the number that was meant for ours.
+// A batch is sent when nothing is in flight, and demands the sequence.
 type fence struct {
 	gate sync.RWMutex // read: a write is in flight. write: none is, while the stream is looked at
 
@@ -55,6 +56,33 @@ func (f *fence) set(epoch, tail uint64) {
 	f.order.Lock()
 	defer f.order.Unlock()
 	f.epoch, f.name, f.tail, f.stale = epoch, "", tail, false
+}
+
+// known gives the last sequence as far as a writer of which nothing is on its way knows it; zero without a fence. The
+// caller holds gate.
+func (f *fence) known() (tail uint64, ok bool) {
+	f.order.Lock()
+	defer f.order.Unlock()
+	if f.epoch == 0 {
+		return 0, true
+	}
+	return f.tail, !f.stale && f.name == ""
+}
+
+// advance takes the sequence of the last message of a batch. The caller holds gate.
+func (f *fence) advance(tail uint64) {
+	f.order.Lock()
+	defer f.order.Unlock()
+	f.name, f.tail = "", tail
+}
+
+// stored takes the sequence of a message that was acknowledged: unless another one was sent behind it, it is the last.
+func (f *fence) stored(name string, revision uint64) {
+	f.order.Lock()
+	defer f.order.Unlock()
+	if f.name == name {
+		f.name, f.tail = "", revision
+	}
 }
 
 // heard takes an epoch that was read from the stream.
@@ -132,7 +160,9 @@ func (s *Store) publishFenced(ctx context.Context, w *write) (uint64, outcome, e
 		return 0, unsent(err), err
 	}
 	revision, out, err := await(ctx, future)
-	if out != done {
+	if out == done {
+		s.fence.stored(w.name, revision)
+	} else {
 		s.fence.fail()
 	}
 	return revision, out, err

@@ -65,7 +65,10 @@ type Options struct {
 	MarkerTTL time.Duration
 	// Room says whether so many bytes are free for the stream, with an error for people. It is asked before each write, so
 	// it must be quick. nil when nobody knows.
-	Room   func(bytes uint64) error
+	Room func(bytes uint64) error
+	// Stage, called once the stream is there, has the server keep batches on their way in memory. Nil or an error means that
+	// they take files, which pays for large ones only.
+	Stage  func(stream string) error
 	Logger *slog.Logger // nil logs nothing
 }
 
@@ -78,6 +81,8 @@ type Store struct {
 	markerTTL time.Duration
 	room      func(bytes uint64) error
 	inFlight  chan struct{} // maxInFlight slots
+	group     group
+	horizon   horizon
 	fence     fence
 }
 
@@ -103,7 +108,23 @@ func Open(ctx context.Context, js jetstream.JetStream, o Options) (*Store, error
 	return &Store{
 		js: own, nc: own.Conn(), api: apiPrefix(own.Options()), log: o.Logger, markerTTL: o.MarkerTTL, room: o.Room,
 		inFlight: make(chan struct{}, maxInFlight), fence: fence{deposed: make(chan struct{})},
+		group: group{least: leastGroup(o)},
 	}, nil
+}
+
+// leastGroup is how many writes make a batch.
+func leastGroup(o Options) int {
+	if o.Storage == jetstream.MemoryStorage || o.Replicas > 1 {
+		return groupFromMemory // the server stages these in memory by itself
+	}
+	if o.Stage == nil {
+		return groupFromFiles
+	}
+	if err := o.Stage(messaging.StreamState); err != nil {
+		o.Logger.Warn("batches are not staged in memory; many writes at once will be slower", "stream", messaging.StreamState, "err", err)
+		return groupFromFiles
+	}
+	return groupFromMemory
 }
 
 // ownJetStream has its own limits on publications in flight, which the caller's knows nothing of.

@@ -173,6 +173,9 @@ func (w *watch) list(ctx context.Context, src *source, now state) error {
 			live = append(live, e)
 		}
 	}
+	if err := w.store.horizon.wait(ctx, at.Revision); err != nil {
+		return err
+	}
 	slices.SortFunc(live, func(a, b Entry) int { return cmp.Compare(a.Revision, b.Revision) })
 	return w.deliver(Update{Complete: true, Entries: live, Cursor: at})
 }
@@ -196,6 +199,9 @@ func (w *watch) follow(ctx context.Context, src *source) error {
 			if err != nil {
 				return err
 			}
+		}
+		if err := w.store.horizon.wait(ctx, u.Cursor.Revision); err != nil {
+			return err
 		}
 		if err := w.deliver(u); err != nil {
 			return err

@@ -197,6 +197,14 @@ func (s *Store) publish(ctx context.Context, w *write) (uint64, outcome, error) 
 	case <-ctx.Done():
 		return 0, open, context.Cause(ctx)
 	}
+	if w.subject == epochSubject { // its writer holds what a batch needs
+		return s.publishOne(ctx, w)
+	}
+	return s.publishGrouped(ctx, w)
+}
+
+// publishOne is publish as a message by itself.
+func (s *Store) publishOne(ctx context.Context, w *write) (uint64, outcome, error) {
 	if s.fence.active() {
 		return s.publishFenced(ctx, w)
 	}

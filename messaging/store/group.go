@@ -1,0 +1,235 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+
+	"skerry.dev/skerry/messaging"
+)
+
+// What one batch may hold. The bytes keep it well below what each write leaves free on the disk (reserveBytes).
+const (
+	groupWrites = maxInFlight
+	groupBytes  = 2 << 20
+)
+
+// A batch costs the server more than a message: it is staged, then copied. From so many writes on it is cheaper all the
+// same, since it is synced once: by memory that stages it (Options.Stage), or by files, each of which is synced too.
+const (
+	groupFromMemory = 4
+	groupFromFiles  = 32
+)
+
+// Headers of atomic batches, for which nats.go has no names.
+const (
+	batchIDHeader       = "Nats-Batch-Id"
+	batchSequenceHeader = "Nats-Batch-Sequence"
+	batchCommitHeader   = "Nats-Batch-Commit"
+)
+
+// group lets writes that meet share one sync of the disk. They go in rounds: what comes while a round is on its way is the
+// next one. A round of few writes is a message each; one of many is an atomic batch, of which the server syncs the last
+// message only. Atomic it need not be: a batch that is refused, because of one of its writes, is sent as a message each.
+type group struct {
+	least int // writes that make a batch
+
+	mu      sync.Mutex
+	waiting []*ticket
+	busy    bool // a round is on its way
+}
+
+// ticket is one publication that waits for its round.
+type ticket struct {
+	ctx      context.Context //nolint:containedctx // of its writer, who may give up before the round does
+	write    *write
+	done     chan struct{} // closed once the rest is there
+	revision uint64
+	outcome  outcome
+	err      error
+}
+
+func (t *ticket) settle(revision uint64, out outcome, err error) {
+	t.revision, t.outcome, t.err = revision, out, err
+	close(t.done)
+}
+
+// publishGrouped is publish by way of a round.
+func (s *Store) publishGrouped(ctx context.Context, w *write) (uint64, outcome, error) {
+	t := &ticket{ctx: ctx, write: w, done: make(chan struct{})}
+	if s.group.join(t) {
+		go s.rounds() // ends when nobody waits any more
+	}
+	select {
+	case <-t.done:
+		return t.revision, t.outcome, t.err
+	case <-ctx.Done():
+		return 0, lost, context.Cause(ctx)
+	}
+}
+
+// join queues a ticket. It reports whether the caller must see to it that rounds are made.
+func (g *group) join(t *ticket) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.waiting = append(g.waiting, t)
+	lead := !g.busy
+	g.busy = true
+	return lead
+}
+
+// next takes the next round off the queue: in order, each object once, within the bounds. Nil ends the rounds.
+func (g *group) next() []*ticket {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var round, rest []*ticket
+	subjects, bytes := map[string]bool{}, 0
+	for _, t := range g.waiting {
+		if t.ctx.Err() != nil { // nobody waits for it any more
+			t.settle(0, open, context.Cause(t.ctx))
+			continue
+		}
+		fits := len(round) == 0 || len(round) < groupWrites && bytes+len(t.write.value) <= groupBytes
+		if !fits || subjects[t.write.subject] {
+			rest = append(rest, t)
+			continue
+		}
+		round, bytes = append(round, t), bytes+len(t.write.value)
+		subjects[t.write.subject] = true
+	}
+	g.waiting, g.busy = rest, len(round) > 0
+	return round
+}
+
+// rounds makes rounds until nobody waits.
+func (s *Store) rounds() {
+	for round := s.group.next(); round != nil; round = s.group.next() {
+		if len(round) >= s.group.least && s.publishBatch(round) {
+			continue
+		}
+		var singles sync.WaitGroup
+		for _, t := range round[1:] {
+			singles.Go(func() { t.settle(s.publishOne(t.ctx, t.write)) })
+		}
+		round[0].settle(s.publishOne(round[0].ctx, round[0].write))
+		singles.Wait()
+	}
+}
+
+// publishBatch publishes a round as one batch and settles its tickets. It returns false when nothing was stored and the
+// writes are to be tried one by one.
+func (s *Store) publishBatch(round []*ticket) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(round[0].ctx), attemptTime)
+	defer cancel()
+	s.fence.gate.Lock() // nothing else may be on its way: the batch must know the stream's last sequence
+	defer s.fence.gate.Unlock()
+	expected, known := s.fence.known()
+	if !known {
+		return false // each write learns it for itself
+	}
+	defer s.horizon.raise(expected)()
+	last, err := s.sendBatch(ctx, round, expected)
+	if err == nil {
+		s.fence.advance(last)
+		for i, t := range round {
+			t.settle(last-uint64(len(round)-1-i), done, nil) //nolint:gosec // i is less than the length
+		}
+		return true
+	}
+	s.fence.fail()
+	if out := classify(err); out == lost || out == open {
+		for _, t := range round {
+			t.settle(0, out, err)
+		}
+		return true
+	}
+	return false
+}
+
+// sendBatch sends a batch and returns the sequence of its last message. Only the last one is answered.
+func (s *Store) sendBatch(ctx context.Context, round []*ticket, expected uint64) (uint64, error) {
+	id := nuid.Next()
+	for i, t := range round {
+		m := t.write.message()
+		m.Header.Set(batchIDHeader, id)
+		m.Header.Set(batchSequenceHeader, strconv.Itoa(i+1))
+		if i == 0 && s.fence.active() {
+			m.Header.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(expected, 10))
+		}
+		if i == len(round)-1 {
+			m.Header.Set(batchCommitHeader, "1")
+			return s.requestBatch(ctx, m, len(round))
+		}
+		if err := s.nc.PublishMsg(m); err != nil {
+			return 0, err
+		}
+	}
+	return 0, errors.New("empty batch")
+}
+
+func (s *Store) requestBatch(ctx context.Context, commit *nats.Msg, count int) (uint64, error) {
+	answer, err := s.nc.RequestMsgWithContext(ctx, commit)
+	if err != nil {
+		return 0, err
+	}
+	var ack struct {
+		Error    *jetstream.APIError `json:"error"`
+		Sequence uint64              `json:"seq"`
+		Count    int                 `json:"count"`
+	}
+	if err := json.Unmarshal(answer.Data, &ack); err != nil {
+		return 0, fmt.Errorf("answer to a batch on %s: %w", messaging.StreamState, err)
+	}
+	if ack.Error != nil {
+		return 0, ack.Error
+	}
+	if ack.Count != count || ack.Sequence < uint64(count) { //nolint:gosec // the count is ours, and positive
+		return 0, fmt.Errorf("answer to a batch of %d on %s: %d stored, the last as %d", count, messaging.StreamState, ack.Count, ack.Sequence)
+	}
+	return ack.Sequence, nil
+}
+
+// horizon holds back what watches have heard of but is perhaps not on disk yet. A message by itself is synced before it is
+// delivered, a batch a moment after.
+type horizon struct {
+	mu    sync.Mutex
+	above uint64        // what is newer is not certain
+	clear chan struct{} // closed when it is; nil when all is
+}
+
+// raise makes all above a revision uncertain until settled is called.
+func (h *horizon) raise(above uint64) (settled func()) {
+	clear := make(chan struct{})
+	h.mu.Lock()
+	h.above, h.clear = above, clear
+	h.mu.Unlock()
+	return func() {
+		h.mu.Lock()
+		h.clear = nil
+		h.mu.Unlock()
+		close(clear)
+	}
+}
+
+// wait returns when a revision that was delivered is on disk, or when ctx ends.
+func (h *horizon) wait(ctx context.Context, revision uint64) error {
+	h.mu.Lock()
+	above, clear := h.above, h.clear
+	h.mu.Unlock()
+	if clear == nil || revision <= above {
+		return nil
+	}
+	select {
+	case <-clear:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"skerry.dev/skerry/coordinator/controller"
 	"skerry.dev/skerry/coordinator/controller/endpoints"
@@ -90,7 +91,10 @@ func (a *assignable) Secret(namespace, name string) (*corev1.Secret, bool) {
 
 // Services is assign.State's.
 func (a *assignable) Services() messaging.ServiceTable {
-	table := endpoints.Table(a.view.Snapshot(nil, time.Time{}))
+	table := endpoints.Table(&controller.Snapshot{
+		Nodes: a.Nodes(), Pods: a.Pods(),
+		Services: objectsOf[*corev1.Service](a.view), EndpointSlices: objectsOf[*discoveryv1.EndpointSlice](a.view),
+	})
 	table.PodCIDR, table.ServiceCIDR = a.network.PodCIDR, a.network.ServiceCIDR
 	return table
 }

@@ -229,7 +229,7 @@ func (p *Publisher) node(name string) *held {
 // pass writes every difference it can and returns the first error.
 func (p *Publisher) pass(ctx context.Context) error {
 	began := time.Now()
-	desired := p.desired()
+	desired, table := p.desired(), p.State.Services()
 	p.compared = time.Since(began)
 	var g errgroup.Group // one node's trouble cancels nobody else's writes
 	g.SetLimit(parallelNodes)
@@ -237,7 +237,7 @@ func (p *Publisher) pass(ctx context.Context) error {
 		h := p.node(name)
 		g.Go(func() error { return p.writeNode(ctx, name, h, pods) })
 	}
-	g.Go(func() error { return p.writeTable(ctx) })
+	g.Go(func() error { return p.writeTable(ctx, table) })
 	return g.Wait()
 }
 
@@ -315,8 +315,7 @@ func (p *Publisher) sweep(ctx context.Context, node string, h *held, want []mess
 	return nil
 }
 
-func (p *Publisher) writeTable(ctx context.Context) error {
-	t := p.State.Services()
+func (p *Publisher) writeTable(ctx context.Context, t messaging.ServiceTable) error {
 	content := tableContent(t)
 	if p.services.revision != 0 && content == p.services.content {
 		return nil

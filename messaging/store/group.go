@@ -65,7 +65,7 @@ func (t *ticket) settle(revision uint64, out outcome, err error) {
 func (s *Store) publishGrouped(ctx context.Context, w *write) (uint64, outcome, error) {
 	t := &ticket{ctx: ctx, write: w, done: make(chan struct{})}
 	if s.group.join(t) {
-		go s.rounds() // ends when nobody waits any more
+		go s.rounds(context.WithoutCancel(ctx)) // ends when nobody waits any more
 	}
 	select {
 	case <-t.done:
@@ -109,24 +109,24 @@ func (g *group) next() []*ticket {
 }
 
 // rounds makes rounds until nobody waits.
-func (s *Store) rounds() {
+func (s *Store) rounds(ctx context.Context) {
 	for round := s.group.next(); round != nil; round = s.group.next() {
-		if len(round) >= s.group.least && s.publishBatch(round) {
+		if len(round) >= s.group.least && s.publishBatch(ctx, round) {
 			continue
 		}
 		var singles sync.WaitGroup
 		for _, t := range round[1:] {
 			singles.Go(func() { t.settle(s.publishOne(t.ctx, t.write)) })
 		}
-		round[0].settle(s.publishOne(round[0].ctx, round[0].write))
+		round[0].settle(s.publishOne(round[0].ctx, round[0].write)) //nolint:contextcheck // each ends with its own writer
 		singles.Wait()
 	}
 }
 
 // publishBatch publishes a round as one batch and settles its tickets. It returns false when nothing was stored and the
 // writes are to be tried one by one.
-func (s *Store) publishBatch(round []*ticket) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(round[0].ctx), attemptTime)
+func (s *Store) publishBatch(ctx context.Context, round []*ticket) bool {
+	ctx, cancel := context.WithTimeout(ctx, attemptTime)
 	defer cancel()
 	s.fence.gate.Lock() // nothing else may be on its way: the batch must know the stream's last sequence
 	defer s.fence.gate.Unlock()

@@ -338,12 +338,14 @@ func (k *fakeKeeper) spec(id string) keeper.Spec {
 type fakeSandboxes struct {
 	mu   sync.Mutex
 	uids map[string]netip.Addr
+	last network.SandboxOptions // of the last one made
 	fail error
 }
 
-func (s *fakeSandboxes) CreateSandbox(_ context.Context, uid string, _ network.SandboxOptions) (network.Sandbox, error) {
+func (s *fakeSandboxes) CreateSandbox(_ context.Context, uid string, o network.SandboxOptions) (network.Sandbox, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.last = o
 	if s.fail != nil {
 		return network.Sandbox{}, s.fail
 	}

@@ -124,6 +124,9 @@ func (j *job) createSandbox(ctx context.Context) pod.Result {
 	if o.IDs, err = j.ids(); err != nil {
 		return pod.Result{Err: err}
 	}
+	if o.IngressBits, o.EgressBits, err = containerspec.Bandwidth(j.want.Pod); err != nil {
+		return pod.Result{Err: err}
+	}
 	box, err := j.node.sandboxes.CreateSandbox(ctx, j.worker.uid, o)
 	if err != nil {
 		return pod.Result{Err: err}

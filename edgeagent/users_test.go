@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestProbeUsers: a machine that runs these tests can make user namespaces; a folder that is closed to them is found out.
@@ -26,4 +27,26 @@ func TestProbeUsers(t *testing.T) {
 	if err := tryUsers(dir); err == nil || !strings.Contains(err.Error(), "chmod o+x") {
 		t.Errorf("closed folder: %v", err)
 	}
+}
+
+// TestSandboxOptions: a sandbox gets what the pod's spec and annotations say of it.
+func TestSandboxOptions(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.boot()
+		p := aPod(t, "u1", oneContainer)
+		p.Annotations["kubernetes.io/ingress-bandwidth"], p.Annotations["kubernetes.io/egress-bandwidth"] = "10M", "2M"
+		w.desire(p)
+		w.settle(time.Second)
+		got := w.sandboxes.last
+		w.check("bandwidth", []uint64{got.IngressBits, got.EgressBits}, []uint64{10_000_000, 2_000_000})
+		w.check("own users", got.IDs.IsZero(), false)
+		owners, err := w.loop.node.users.Owners()
+		must(t, err)
+		w.check("owners", owners, []string{"u1"})
+		w.desire()
+		w.settle(time.Minute)
+		owners, err = w.loop.node.users.Owners()
+		must(t, err)
+		w.check("owners after the pod", owners, []string{})
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -108,7 +109,8 @@ var allCapabilities = []string{
 	"CAP_SYS_PTRACE", "CAP_SYS_RAWIO", "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_SYSLOG", "CAP_WAKE_ALARM",
 }
 
-// checkNonRoot refuses a container that must not run as root and would, in the kubelet's words.
+// checkNonRoot refuses a container that must not run as root and would, or might, in the kubelet's words
+// (pkg/kubelet/kuberuntime/security_context.go).
 func checkNonRoot(in Input) error {
 	c, p := in.Container.SecurityContext, in.Pod.Spec.SecurityContext
 	var must *bool
@@ -118,11 +120,25 @@ func checkNonRoot(in Input) error {
 	if c != nil && c.RunAsNonRoot != nil {
 		must = c.RunAsNonRoot
 	}
-	if !isTrue(must) || in.User.UID != 0 {
+	if !isTrue(must) {
 		return nil
 	}
-	return fmt.Errorf("container has runAsNonRoot and image will run as root (pod: %q, container: %s)",
-		in.Pod.Name+"_"+in.Pod.Namespace+"("+string(in.Pod.UID)+")", in.Container.Name)
+	where := fmt.Sprintf("(pod: %q, container: %s)", in.Pod.Name+"_"+in.Pod.Namespace+"("+string(in.Pod.UID)+")", in.Container.Name)
+	user, _ := override(in.Pod, in.Container)
+	image, _, _ := strings.Cut(in.Image.User, ":")
+	_, notNumber := strconv.ParseUint(image, 10, 32)
+	switch {
+	case user != "" && in.User.UID == 0:
+		return fmt.Errorf("container's runAsUser breaks non-root policy %s", where)
+	case user != "":
+		return nil
+	case image != "" && notNumber != nil:
+		return fmt.Errorf("container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root %s", image, where)
+	case in.User.UID == 0:
+		return fmt.Errorf("container has runAsNonRoot and image will run as root %s", where)
+	default:
+		return nil
+	}
 }
 
 func isTrue(b *bool) bool { return b != nil && *b }

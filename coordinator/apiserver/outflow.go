@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"time"
 )
 
@@ -19,20 +20,20 @@ type outflow struct {
 }
 
 func (s *Server) outflow(w http.ResponseWriter) *outflow {
-	return &outflow{w: w, flow: http.NewResponseController(w), limit: s.StreamLimit}
+	o := &outflow{w: w, flow: http.NewResponseController(w), limit: s.StreamLimit}
+	setWriteDeadline(w, time.Time{}) // while there is nothing to send, no deadline may run
+	return o
 }
 
 // send passes a piece on at once; an empty one sends the headers. Its error is an errGone.
 func (o *outflow) send(piece []byte) error {
-	err := o.deadline(time.Now().Add(o.limit))
-	if err == nil {
-		_, err = o.w.Write(piece)
-	}
+	disarm := o.arm()
+	_, err := o.w.Write(piece)
 	if err == nil {
 		err = o.flow.Flush()
 	}
-	if err == nil {
-		err = o.deadline(time.Time{}) // while there is nothing to send, no deadline may run
+	if late := disarm(); err == nil && late {
+		err = os.ErrDeadlineExceeded
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errGone, err)
@@ -40,11 +41,20 @@ func (o *outflow) send(piece []byte) error {
 	return nil
 }
 
-// deadline sets the deadline of writes, where the writer has one.
-func (o *outflow) deadline(at time.Time) error {
-	err := o.flow.SetWriteDeadline(at)
-	if errors.Is(err, http.ErrNotSupported) {
-		return nil
+// arm ends what is being written when its time is up. The writer's own deadline would do the same, but with HTTP/2 it is
+// set and lifted by the connection's goroutine, which costs more than the writing. The returned function must be called
+// before the handler ends; it reports whether time was up.
+func (o *outflow) arm() (disarm func() (late bool)) {
+	fired := make(chan struct{})
+	timer := time.AfterFunc(o.limit, func() {
+		setWriteDeadline(o.w, time.Now())
+		close(fired)
+	})
+	return func() bool {
+		if timer.Stop() {
+			return false
+		}
+		<-fired
+		return true
 	}
-	return err
 }

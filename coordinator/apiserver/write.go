@@ -29,6 +29,42 @@ func (s *Server) respondObject(c *call, code int, obj runtime.Object) error {
 	return nil
 }
 
+// respondWritten answers with what a write made of an object: with the bytes that the view has of it, or will give others
+// who ask, when the view has it at that revision.
+func (s *Server) respondWritten(c *call, code int, obj runtime.Object, o objects.WriteOptions) error {
+	item := s.written(obj)
+	if o.DryRun || item == nil || item.Resource != c.resource {
+		return s.respondObject(c, code, obj)
+	}
+	e, err := s.encoder(c, offerOne)
+	if err != nil {
+		return err
+	}
+	if e.as == asObject {
+		return s.respondObject(c, code, obj)
+	}
+	body, err := e.one(item)
+	if err != nil {
+		return err
+	}
+	c.respond(code, e.contentType(), body)
+	return nil
+}
+
+// written is the view's item of an object at the object's own revision; nil when it has another.
+func (s *Server) written(obj runtime.Object) *view.Item {
+	res := resource.ForObject(obj)
+	m, err := meta.Accessor(obj)
+	if res == nil || err != nil {
+		return nil
+	}
+	item, ok := s.view.Get(res, m.GetNamespace(), m.GetName())
+	if !ok || item.Meta.GetResourceVersion() != m.GetResourceVersion() || item.Meta.GetUID() != m.GetUID() {
+		return nil
+	}
+	return item
+}
+
 // fresh encodes an object that is not in the view, or not yet. It goes by the object's own kind: a scale patch of a
 // Deployment gives a Scale.
 func (e *encoder) fresh(obj runtime.Object) ([]byte, error) {
@@ -65,7 +101,7 @@ func (s *Server) create(c *call) error {
 	if c.name = m.GetName(); c.name == "" {
 		c.name = nameOf(out)
 	}
-	return s.respondObject(c, http.StatusCreated, out)
+	return s.respondWritten(c, http.StatusCreated, out, o)
 }
 
 func nameOf(obj runtime.Object) string {
@@ -120,7 +156,7 @@ func (s *Server) update(c *call) error {
 	if err != nil {
 		return err
 	}
-	return s.respondObject(c, code, out)
+	return s.respondWritten(c, code, out, o)
 }
 
 func (s *Server) replace(c *call, obj runtime.Object, o objects.WriteOptions) (runtime.Object, int, error) {
@@ -171,7 +207,7 @@ func (s *Server) patch(c *call) error {
 	if err != nil {
 		return err
 	}
-	return s.respondObject(c, http.StatusOK, out)
+	return s.respondWritten(c, http.StatusOK, out, o)
 }
 
 // apply answers a server-side apply.

@@ -67,6 +67,7 @@ type patcher struct {
 	how        types.PatchType
 	patch      []byte
 	operations jsonpatch.Patch // of a JSON patch
+	marks      *marks          // all that a merge patch sets, when it sets nothing else
 	validation string
 	warn       func(...string)
 }
@@ -81,6 +82,7 @@ func newPatcher(how types.PatchType, patch []byte, o WriteOptions) (*patcher, er
 		if err := json.Unmarshal(patch, &body); err != nil {
 			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
 		}
+		p.marks = marksOf(patch)
 		return p, nil
 	case types.ApplyPatchType, types.ApplyCBORPatchType:
 	}
@@ -123,6 +125,9 @@ func checkOperation(op jsonpatch.Operation) error {
 
 // object is the item with the patch applied.
 func (p *patcher) object(item *view.Item) (runtime.Object, error) {
+	if p.marks != nil {
+		return p.marks.object(item), nil
+	}
 	before, err := item.JSON()
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)

@@ -16,6 +16,7 @@ import (
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/edgeagent"
 	"skerry.dev/skerry/edgeagent/containerspec"
+	"skerry.dev/skerry/edgeagent/image"
 	"skerry.dev/skerry/edgeagent/keeper"
 	"skerry.dev/skerry/edgeagent/network"
 	"skerry.dev/skerry/edgeagent/resolve"
@@ -271,7 +272,7 @@ func (i *images) Pull(_ context.Context, ref string, _ corev1.PullPolicy, _ [][]
 }
 
 // Mount implements edgeagent.Images.
-func (i *images) Mount(_ context.Context, id, _ string) (string, error) {
+func (i *images) Mount(_ context.Context, id, _ string, _ image.Users) (string, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.roots[id] = true

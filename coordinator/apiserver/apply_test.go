@@ -190,14 +190,14 @@ var badApplies = []struct {
 	want                        string
 }{
 	{"no manager", configMaps + "/a", "", "{apiVersion: v1, kind: ConfigMap}", 422, "fieldManager: Required value: is required for apply patch"},
-	{"no YAML", configMaps + "/a", "fieldManager=m", "{", 400, "error decoding YAML"},
+	{"no YAML", configMaps + "/a", "fieldManager=m", "{", 400, "error decoding patch"},
 	{"other kind", configMaps + "/a", "fieldManager=m", "{apiVersion: v1, kind: Secret}", 400, "invalid object type: /v1, Kind=Secret"},
 	{"unknown field", configMaps + "/a", "fieldManager=m", "{apiVersion: v1, kind: ConfigMap, dat: {}}", 500, ".dat: field not declared in schema"},
 	{"other name", configMaps + "/a", "fieldManager=m", "{apiVersion: v1, kind: ConfigMap, metadata: {name: b}}", 400, "the name of the object (b) does not match the name on the URL (a)"},
 	{"managed fields", configMaps + "/a", "fieldManager=m", "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, managedFields: [{manager: x}]}}", 400, "metadata.managedFields must be nil"},
 	{"missing, with a uid", configMaps + "/a", "fieldManager=m", "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, uid: u}}", 409, "uid mismatch: the provided object specified uid u, and no existing object was found"},
 	{"status of what is missing", deployments + "/a/status", "fieldManager=m", "{apiVersion: apps/v1, kind: Deployment}", 404, "not found"},
-	{"a field twice", configMaps + "/a", "fieldManager=m&fieldValidation=Strict", "{apiVersion: v1, kind: ConfigMap, data: {a: b, a: c}}", 400, "error strict decoding YAML"},
+	{"a field twice", configMaps + "/a", "fieldManager=m&fieldValidation=Strict", "{apiVersion: v1, kind: ConfigMap, data: {a: b, a: c}}", 400, "error strict decoding patch"},
 	{"duplicate key", deployments + "/a", "fieldManager=m", applied(strings.Replace(webSpec, "image:", `env: [{name: A, value: b}, {name: A, value: c}], image:`, 1)), 500, `.spec.template.spec.containers[name="web"].env: duplicate entries for key [name="A"]`},
 	{"invalid", deployments + "/web", "fieldManager=m", applied("  replicas: -1\n"), 422, "spec.replicas: Invalid value: -1"},
 	{"force without apply", configMaps + "/a", "force=true", "", 422, "force: Forbidden: may not be specified for non-apply patch"},

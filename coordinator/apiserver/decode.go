@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -27,6 +28,9 @@ func decodeAs(media string, data []byte, obj runtime.Object, gvk schema.GroupVer
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
 		return badRequest("the body is empty: a %s is expected", gvk.Kind)
+	}
+	if !json.Valid(data) {
+		return badRequest("couldn't get version/kind; json parse error: %v", json.Unmarshal(data, new(any)))
 	}
 	if err := utiljson.Unmarshal(data, obj); err != nil {
 		return badRequest("%v", fmt.Errorf("%s in version %q cannot be handled as a %s: %w", gvk.Kind, gvk.GroupVersion(), gvk.Kind, err))

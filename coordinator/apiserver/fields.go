@@ -35,10 +35,18 @@ func newSelection(res *resource.Resource, o *internalversion.ListOptions) (selec
 	known := fieldsOf(res.New())
 	for _, r := range s.fields.Requirements() {
 		if !known.Has(r.Field) && r.Field != "metadata.name" && r.Field != "metadata.namespace" {
-			return selection{}, apierrors.NewBadRequest("field label not supported: " + r.Field)
+			return selection{}, unknownField(known, r.Field)
 		}
 	}
 	return s, nil
+}
+
+// unknownField is upstream's answer: kinds that add no fields of their own have other words for it.
+func unknownField(known fields.Set, field string) error {
+	if len(known) == 0 {
+		return badRequest("%q is not a known field selector: only %q, %q", field, "metadata.name", "metadata.namespace")
+	}
+	return apierrors.NewBadRequest("field label not supported: " + field)
 }
 
 func (s selection) everything() bool { return s.labels.Empty() && s.fields.Empty() }

@@ -46,6 +46,7 @@ type cluster struct {
 	objects *objects.Store
 	nodes   *fakeNodes
 	url     string
+	token   string
 	ca      *authority
 	client  *http.Client // trusts the CA, has no credentials
 	log     *logBuffer
@@ -61,7 +62,7 @@ func start(t testing.TB, options ...option) *cluster {
 // startWith also changes the view from its defaults.
 func startWith(t testing.TB, viewOptions []view.Option, options ...option) *cluster {
 	t.Helper()
-	c := &cluster{t: t, net: natstest.Server(t), nodes: &fakeNodes{}, ca: newAuthority(t), log: &logBuffer{}}
+	c := &cluster{t: t, token: adminToken, net: natstest.Server(t), nodes: &fakeNodes{}, ca: newAuthority(t), log: &logBuffer{}}
 	log := slog.New(slog.NewTextHandler(c.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	state, err := store.Open(t.Context(), c.net.JetStream(), store.Options{Storage: c.net.Storage})
 	if err != nil {
@@ -179,7 +180,9 @@ func (c *cluster) open(ctx context.Context, method, path, body string, headers .
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+adminToken)
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	req.Header.Set("User-Agent", "tester/1.0")
 	if method == http.MethodPatch {
 		req.Header.Set("Content-Type", "application/merge-patch+json")

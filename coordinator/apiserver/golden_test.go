@@ -35,7 +35,7 @@ func TestScripts(t *testing.T) {
 			if filepath.Base(file) == "access.txt" {
 				c.roles()
 			}
-			got := runScript(c, script)
+			got := runScript(c, script, writeAnswer)
 			if *update {
 				if err := os.WriteFile(file, got, 0o600); err != nil {
 					t.Fatal(err)
@@ -48,7 +48,7 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-func runScript(c *cluster, script []byte) []byte {
+func runScript(c *cluster, script []byte, write func(*bytes.Buffer, answer)) []byte {
 	var out bytes.Buffer
 	var head []string
 	var body strings.Builder
@@ -69,7 +69,7 @@ func runScript(c *cluster, script []byte) []byte {
 		case state == "request" && line == "<":
 			state = "answer"
 			fmt.Fprintln(&out, line)
-			writeAnswer(&out, send(c, head, body.String()))
+			write(&out, send(c, head, body.String()))
 		case state == "request":
 			body.WriteString(line + "\n")
 			fmt.Fprintln(&out, line)

@@ -51,7 +51,7 @@ func parseRevision(s string) (uint64, error) {
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil {
-		return 0, badRequest("Invalid value: %q: resource version must be a decimal number", s)
+		return 0, badRequest("invalid resource version: resourceVersion: Invalid value: %q: %v", s, err)
 	}
 	return n, nil
 }

@@ -99,10 +99,10 @@ func parsePlace(token string) (place, error) {
 	var p place
 	data, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil {
-		return p, badRequest("continue key is not valid: %v", err)
+		return p, badRequest("invalid continue token: continue key is not valid: %v", err)
 	}
 	if err := json.Unmarshal(data, &p); err != nil || p.Version != placeVersion {
-		return p, badRequest("continue key is not valid: it was not made by this server")
+		return p, badRequest("invalid continue token: continue key is not valid: it was not made by this server")
 	}
 	return p, nil
 }
@@ -138,6 +138,9 @@ func (s *Server) page(c *call, o *internalversion.ListOptions, sel selection) (p
 // base finds the list that a request reads from: the present one, or an older one that is being read in chunks.
 func (s *Server) base(c *call, o *internalversion.ListOptions) ([]*view.Item, uint64, error) {
 	if o.Continue != "" {
+		if o.ResourceVersion != "" && o.ResourceVersion != "0" {
+			return nil, 0, badRequest("specifying resource version is not allowed when using continue")
+		}
 		p, err := parsePlace(o.Continue)
 		if err != nil {
 			return nil, 0, err

@@ -142,12 +142,15 @@ func (c *call) resolve() error {
 	if c.resource == nil {
 		return errNoRoute(c.r)
 	}
+	if !c.scoped() && c.resource.Namespaced && c.name == "" {
+		return errNoMethod() // its list is for all namespaces, and can be read only
+	}
 	if !c.scoped() {
 		return errNoRoute(c.r)
 	}
 	named := c.verb == "update" || c.verb == "patch"
 	if named && c.name == "" || c.verb == "create" && c.name != "" && c.subresource == "" {
-		return apierrors.NewMethodNotSupported(c.resource.GroupResource(), c.verb)
+		return errNoMethod()
 	}
 	verbs := c.resource.Verbs
 	if c.subresource != "" {
@@ -158,7 +161,7 @@ func (c *call) resolve() error {
 		verbs = sub.Verbs
 	}
 	if !slices.Contains(verbs, c.verb) {
-		return apierrors.NewMethodNotSupported(c.resource.GroupResource(), c.verb)
+		return errNoMethod()
 	}
 	return nil
 }
@@ -196,6 +199,14 @@ func errNoRoute(*http.Request) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound,
 		Message: "the server could not find the requested resource", Details: &metav1.StatusDetails{},
+	}}
+}
+
+// errNoMethod is the answer for a path that is served to other methods.
+func errNoMethod() error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusMethodNotAllowed, Reason: metav1.StatusReasonMethodNotAllowed,
+		Message: "the server does not allow this method on the requested resource", Details: &metav1.StatusDetails{},
 	}}
 }
 

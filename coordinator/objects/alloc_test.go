@@ -35,7 +35,7 @@ func TestClusterIP(t *testing.T) {
 	_, err = e.Create(t.Context(), clusterService("b", svc.Spec.ClusterIP), objects.WriteOptions{})
 	wantStatus(t, err, metav1.StatusReasonInvalid, "failed to allocate IP "+svc.Spec.ClusterIP+": provided IP is already allocated")
 	_, err = e.Create(t.Context(), clusterService("b", "10.9.9.9"), objects.WriteOptions{})
-	wantStatus(t, err, metav1.StatusReasonInvalid, "the provided IP (10.9.9.9) is not in the valid range. The range of valid IPs is 10.43.0.0/16")
+	wantStatus(t, err, metav1.StatusReasonInvalid, "failed to allocate IP 10.9.9.9: the provided network does not match the current range")
 	remove(t, e, svc, "a", metav1.DeleteOptions{})
 	if out := create(t, e, clusterService("b", svc.Spec.ClusterIP)); out.Spec.ClusterIP != svc.Spec.ClusterIP {
 		t.Errorf("a freed address was not given: %s", out.Spec.ClusterIP)

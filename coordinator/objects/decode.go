@@ -113,9 +113,6 @@ func judgeFields(obj runtime.Object, err error, validation string) ([]string, er
 
 // decodeError says what could not be read, in upstream's words.
 func decodeError(err error, want schema.GroupVersionKind, have *schema.GroupVersionKind, data []byte) error {
-	if runtime.IsNotRegisteredError(err) {
-		return apierrors.NewBadRequest(fmt.Sprintf("%v: this server does not serve that kind", err))
-	}
 	if have != nil && have.Kind != "" {
 		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", have.Kind, have.Version, want.Kind, err))
 	}
@@ -125,11 +122,16 @@ func decodeError(err error, want schema.GroupVersionKind, have *schema.GroupVers
 const summaryBytes = 30
 
 func summary(data []byte) string {
-	if len(data) == 0 {
+	short := data[:min(len(data), summaryBytes)]
+	switch {
+	case len(data) == 0:
 		return "<empty>"
-	}
-	if len(data) > summaryBytes {
-		return fmt.Sprintf("%x ...", data[:summaryBytes])
+	case data[0] == '{' && len(data) > summaryBytes:
+		return string(short) + " ..."
+	case data[0] == '{':
+		return string(data)
+	case len(data) > summaryBytes:
+		return fmt.Sprintf("%x ...", short)
 	}
 	return fmt.Sprintf("%x", data)
 }

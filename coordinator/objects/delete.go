@@ -52,7 +52,7 @@ func checkDelete(item *view.Item, o *metav1.DeleteOptions) error {
 	if o.Preconditions == nil {
 		return nil
 	}
-	gr := schema.GroupResource{Group: item.Resource.GVK.Group, Resource: item.Resource.Plural}
+	gr := schema.GroupResource{Group: item.Resource.GVK.Group, Resource: item.Resource.GVK.Kind} // upstream names the kind here
 	name, p := item.Meta.GetName(), o.Preconditions
 	if p.UID != nil && *p.UID != item.Meta.GetUID() {
 		return apierrors.NewConflict(gr, name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *p.UID, item.Meta.GetUID()))

@@ -54,12 +54,29 @@ func (s *Store) Patch(ctx context.Context, res *resource.Resource, namespace, na
 		return nil, unsupported(res, "patch status")
 	}
 	out, err := s.modify(ctx, kept, namespace, name, part, false, write{WriteOptions: o, asked: res, subresource: subresource}, func(item *view.Item) (runtime.Object, error) {
-		return p.object(item.As(res))
+		obj, err := p.object(item.As(res))
+		if err != nil {
+			return nil, err
+		}
+		return obj, sameName(metaOf(obj), namespace, name)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return s.shown(res, out)
+}
+
+// sameName refuses an object that is not the one that the request names.
+func sameName(m metav1.Object, namespace, name string) error {
+	switch {
+	case m.GetName() == "":
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", name))
+	case m.GetName() != name:
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", m.GetName(), name))
+	case m.GetNamespace() != namespace:
+		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	}
+	return nil
 }
 
 // patcher applies one patch.
@@ -80,7 +97,7 @@ func newPatcher(how types.PatchType, patch []byte, o WriteOptions) (*patcher, er
 	case types.MergePatchType, types.StrategicMergePatchType:
 		var body map[string]any
 		if err := json.Unmarshal(patch, &body); err != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+			return nil, badMerge(how, err)
 		}
 		p.marks = marksOf(patch)
 		return p, nil
@@ -90,6 +107,14 @@ func newPatcher(how types.PatchType, patch []byte, o WriteOptions) (*patcher, er
 		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
 		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s (not %q)", types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, how),
 	}}
+}
+
+// badMerge is upstream's answer: its merge patches say less about JSON that does not parse.
+func badMerge(how types.PatchType, err error) error {
+	if _, ok := errors.AsType[*json.SyntaxError](err); ok && how == types.MergePatchType {
+		return apierrors.NewBadRequest("invalid JSON patch")
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
 }
 
 func (p *patcher) parseOperations() error {
@@ -136,7 +161,7 @@ func (p *patcher) object(item *view.Item) (runtime.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.decode(after, item.Resource.GVK, item.Meta.GetName(), item.Resource.New())
+	return p.decode(after, item.Resource.GVK, item.Resource.New())
 }
 
 // apply makes the patched document. like is an object of the type, for its patch strategies.
@@ -155,7 +180,7 @@ func (p *patcher) apply(before []byte, like runtime.Object) ([]byte, error) {
 }
 
 // decode reads the patched document. A patch may not change what kind of object it is.
-func (p *patcher) decode(after []byte, gvk schema.GroupVersionKind, name string, into runtime.Object) (runtime.Object, error) {
+func (p *patcher) decode(after []byte, gvk schema.GroupVersionKind, into runtime.Object) (runtime.Object, error) {
 	decoder, err := decoderFor(runtime.ContentTypeJSON)
 	if err != nil {
 		return nil, err
@@ -167,7 +192,7 @@ func (p *patcher) decode(after []byte, gvk schema.GroupVersionKind, name string,
 	}
 	warnings, err := judgeFields(obj, err, validation)
 	if err != nil {
-		return nil, apierrors.NewInvalid(gvk.GroupKind(), name, field.ErrorList{field.Invalid(field.NewPath("patch"), string(p.patch), err.Error())})
+		return nil, apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), string(p.patch), err.Error())})
 	}
 	if have != nil && *have != gvk {
 		return nil, apierrors.NewBadRequest(wrongKind(gvk, *have))
@@ -214,14 +239,14 @@ func (s *Store) patchScale(ctx context.Context, res *resource.Resource, namespac
 		if err != nil {
 			return nil, err
 		}
-		obj, err := p.decode(after, scaleKind, name, &autoscalingv1.Scale{})
+		obj, err := p.decode(after, scaleKind, &autoscalingv1.Scale{})
 		if err != nil {
 			return nil, err
 		}
 		return withScale(item, obj)
 	})
 	if err != nil {
-		return nil, scaleError(res, name, err)
+		return nil, err
 	}
 	return asScale(out)
 }

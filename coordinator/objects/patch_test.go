@@ -75,7 +75,7 @@ func TestPatchRefuses(t *testing.T) {
 		reason       metav1.StatusReason
 		words        string
 	}{
-		{"no JSON", "web", types.MergePatchType, `{`, "", "", metav1.StatusReasonBadRequest, "error decoding patch"},
+		{"no JSON", "web", types.MergePatchType, `{`, "", "", metav1.StatusReasonBadRequest, "invalid JSON patch"},
 		{"no object", "web", types.MergePatchType, `[]`, "", "", metav1.StatusReasonBadRequest, "error decoding patch"},
 		{"no operations", "web", types.JSONPatchType, `{}`, "", "", metav1.StatusReasonBadRequest, "error decoding patch"},
 		{"an operation without its value", "web", types.JSONPatchType, `[{"op":"replace","path":""}]`, "", "", metav1.StatusReasonBadRequest, `operation 0: replace lacks "value"`},
@@ -84,7 +84,7 @@ func TestPatchRefuses(t *testing.T) {
 		{"a missing path", "web", types.JSONPatchType, `[{"op":"remove","path":"/spec/nothing"}]`, "", "", metav1.StatusReasonInvalid, "nothing"},
 		{"an unknown field", "web", types.MergePatchType, `{"spec":{"replica":3}}`, "", metav1.FieldValidationStrict, metav1.StatusReasonInvalid, `strict decoding error: unknown field "spec.replica"`},
 		{"a wrong type", "web", types.MergePatchType, `{"spec":{"replicas":"three"}}`, "", "", metav1.StatusReasonInvalid, "replicas"},
-		{"another name", "web", types.MergePatchType, `{"metadata":{"name":"other"}}`, "", "", metav1.StatusReasonInvalid, "metadata.name: Invalid value: \"other\": field is immutable"},
+		{"another name", "web", types.MergePatchType, `{"metadata":{"name":"other"}}`, "", "", metav1.StatusReasonBadRequest, "the name of the object (other) does not match the name on the URL (web)"},
 		{"another kind", "web", types.MergePatchType, `{"kind":"Pod"}`, "", "", metav1.StatusReasonInvalid, ""},
 		{"an old resourceVersion", "web", types.MergePatchType, `{"metadata":{"resourceVersion":"1"},"spec":{"replicas":3}}`, "", "", metav1.StatusReasonConflict, "the object has been modified"},
 		{"a missing object", "missing", types.MergePatchType, `{}`, "", "", metav1.StatusReasonNotFound, `deployments.apps "missing" not found`},

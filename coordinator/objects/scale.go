@@ -35,7 +35,7 @@ func (s *Store) UpdateScale(ctx context.Context, res *resource.Resource, namespa
 		return withScale(item, scale)
 	})
 	if err != nil {
-		return nil, scaleError(res, scale.Name, err)
+		return nil, err
 	}
 	return scaleOf(out)
 }

@@ -152,7 +152,7 @@ func (s *Store) claimAddress(svc *corev1.Service) (*reservation, field.ErrorList
 	}
 	path := field.NewPath("spec", "clusterIPs")
 	if !s.services.contains(ip) || s.services.index(ip) == 0 || s.services.index(ip) == s.services.size()-1 {
-		return nil, field.ErrorList{field.Invalid(path, svc.Spec.ClusterIPs, fmt.Sprintf("failed to allocate IP %s: the provided IP (%s) is not in the valid range. The range of valid IPs is %s", ip, ip, s.services.prefix))}
+		return nil, field.ErrorList{field.Invalid(path, svc.Spec.ClusterIPs, fmt.Sprintf("failed to allocate IP %s: the provided network does not match the current range", ip))}
 	}
 	r := s.services.claim(s.services.used(s.view), single(s.services.index(ip)))
 	if r == nil {

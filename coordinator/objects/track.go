@@ -69,7 +69,7 @@ func newApplication(res *resource.Resource, namespace, name string, manifest []b
 	}
 	a.manifest = &unstructured.Unstructured{Object: map[string]any{}}
 	if err := yaml.Unmarshal(manifest, &a.manifest.Object); err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
 	}
 	return a, checkDuplicates(manifest, o)
 }
@@ -85,7 +85,7 @@ func checkDuplicates(manifest []byte, o WriteOptions) error {
 	case err == nil:
 		return nil
 	case o.Validation == metav1.FieldValidationStrict:
-		return apierrors.NewBadRequest(fmt.Sprintf("error strict decoding YAML: %v", err))
+		return apierrors.NewBadRequest(fmt.Sprintf("error strict decoding patch: %v", err))
 	}
 	o.warn(err.Error())
 	return nil
@@ -132,19 +132,10 @@ func (s *Store) applyNew(ctx context.Context, a *application, o WriteOptions) (r
 // check refuses a manifest of another object than the one that the request names.
 func (a *application) check(obj runtime.Object) error {
 	m := metaOf(obj)
-	if m.GetName() == "" {
-		m.SetName(a.name)
-	}
 	if m.GetNamespace() == "" {
 		m.SetNamespace(a.namespace)
 	}
-	if m.GetName() != a.name {
-		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", m.GetName(), a.name))
-	}
-	if m.GetNamespace() != a.namespace {
-		return apierrors.NewBadRequest(fmt.Sprintf("the namespace of the object (%s) does not match the namespace on the request (%s)", m.GetNamespace(), a.namespace))
-	}
-	return nil
+	return sameName(m, a.namespace, a.name)
 }
 
 // stored is what res keeps of obj.

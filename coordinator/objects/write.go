@@ -52,10 +52,16 @@ func same(item *view.Item, obj runtime.Object) bool {
 	version := m.GetResourceVersion()
 	m.SetResourceVersion(item.Meta.GetResourceVersion())
 	defer m.SetResourceVersion(version)
-	if proto, ok := obj.(interface{ Marshal() ([]byte, error) }); ok {
+	if proto, ok := obj.(interface {
+		Marshal() ([]byte, error)
+		Size() int
+	}); ok {
+		now, err := item.Protobuf()
+		if err != nil || len(now) != proto.Size() { // the quick answer to most changes
+			return false
+		}
 		next, err := proto.Marshal()
-		now, nowErr := item.Protobuf()
-		return err == nil && nowErr == nil && bytes.Equal(now, next)
+		return err == nil && bytes.Equal(now, next)
 	}
 	next, err := resource.Encode(obj)
 	now, nowErr := resource.Encode(item.Object)

@@ -32,7 +32,7 @@ func sizeOf(quick bool) size {
 	if quick {
 		return size{nodes: 1000, pods: 2000, rounds: 2, deployments: 10, replica: 50}
 	}
-	return size{nodes: 5000, pods: 10_000, rounds: 5, deployments: 40, replica: 100}
+	return size{nodes: 5000, pods: 10_000, rounds: 5, deployments: 100, replica: 100}
 }
 
 // Run measures.

@@ -99,14 +99,27 @@ func TestLedgerThatIsBroken(t *testing.T) {
 }
 
 func TestProgress(t *testing.T) {
-	var b strings.Builder
-	p := &progress{out: &b, total: 3}
-	for _, piece := range []string{"noise\n• [1.2 sec", "onds]\nname\n• [FAILED] [3 seconds]\n[sig-x] y\nmore\n"} {
+	var out strings.Builder
+	var noted []string
+	p := &progress{out: &out, specs: []catalog.Spec{{Name: "[sig-x] A should b [Conformance]"}, {Name: "[sig-x] A should c [Conformance]"}}}
+	p.note = func(r result) error {
+		noted = append(noted, r.State+" "+r.Name)
+		return nil
+	}
+	for _, piece := range []string{
+		"noise\n• [1.2 sec", "onds]\n[sig-x] A should b [Conformance] [sig-x, Conformance]\nmore\n",
+		"SS• [FAILED] [3 seconds]\n[sig-x] A [BeforeEach] should c [Conformance] [sig-x, Conformance]\n",
+		"• [FAILED] [0.1 seconds]\n[SynchronizedBeforeSuite] \n", "• [INTERRUPTED] [3 seconds]\n[sig-x] A [It] should c [Conformance]\n",
+	} {
 		if _, err := p.Write([]byte(piece)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if want := "  1 of 3 passed, 0 failed\n  1 of 3 passed, 1 failed FAILED [sig-x] y\n"; b.String() != want {
-		t.Errorf("got %q, want %q", b.String(), want)
+	want := "  1 of 2 passed, 0 failed\n  1 of 2 passed, 1 failed FAILED [sig-x] A should c [Conformance]\n"
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("printed (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"passed [sig-x] A should b [Conformance]", "failed [sig-x] A should c [Conformance]"}, noted); diff != "" {
+		t.Errorf("noted (-want +got):\n%s", diff)
 	}
 }

@@ -102,10 +102,11 @@ func (o *options) runAll(ctx context.Context, build string, l *ledger, specs, ch
 		ran = o.withCluster(ctx, func(kubeconfig string) error { return o.runAreas(ctx, kubeconfig, build, l, chosen) })
 	}
 	r := newReport(build, specs, l)
-	if err := errors.Join(ran, r.write(o.out)); err != nil {
+	wrote := r.write(o.out)
+	fmt.Fprintf(o.stdout, "%s; see %s\n", r, filepath.Join(o.out, "report.md"))
+	if err := errors.Join(ran, wrote); err != nil {
 		return err
 	}
-	fmt.Fprintf(o.stdout, "%s; see %s\n", r, filepath.Join(o.out, "report.md"))
 	if r.Failed+r.NotRun > 0 {
 		return fmt.Errorf("%d specs failed, %d did not run", r.Failed, r.NotRun)
 	}
@@ -152,11 +153,12 @@ func kubernetesSource(ctx context.Context, root string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// runAreas runs one area after the other and notes each one's results before the next begins.
+// runAreas runs one area after the other and notes what is known of each spec as soon as it has ended.
 func (o *options) runAreas(ctx context.Context, kubeconfig, build string, l *ledger, chosen []catalog.Spec) error {
 	s := &suite{
 		bin: o.cache(), kubectl: filepath.Join(o.root, ".cache", "bin"), kubeconfig: kubeconfig, logs: o.out,
 		args: o.suiteArgs, procs: o.procs, timeLimit: o.timeLimit, out: o.stdout,
+		note: func(r result) error { return l.add(build, []result{r}) },
 	}
 	for len(chosen) > 0 {
 		area := chosen[0].Area
@@ -166,7 +168,10 @@ func (o *options) runAreas(ctx context.Context, kubeconfig, build string, l *led
 		}
 		fmt.Fprintf(o.stdout, "%s: %d specs\n", area, n)
 		results, err := s.run(ctx, area, chosen[:n])
-		if err := errors.Join(err, l.add(build, results)); err != nil {
+		if err != nil {
+			return err
+		}
+		if err := l.add(build, results); err != nil {
 			return err
 		}
 		chosen = chosen[n:]

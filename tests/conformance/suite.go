@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,17 +27,18 @@ type suite struct {
 	kubeconfig string
 	logs       string // folder for what the suite prints and reports
 	procs      int
-	timeLimit  time.Duration // of one batch
-	args       []string      // further flags of e2e.test
-	out        io.Writer     // a line per spec that has ended; nil for none
+	timeLimit  time.Duration      // of one batch
+	args       []string           // further flags of e2e.test
+	out        io.Writer          // a line per spec that has ended; nil for none
+	note       func(result) error // learns of each spec that has ended, as soon as it has; the reason may be missing
 }
 
 // interruptTime is how long the suite may take to delete its namespaces when it is told to stop.
 const interruptTime = 2 * time.Minute
 
 // run runs the specs and returns how each that ended went. name names the files that the run leaves in the logs folder.
-// A failed spec is not an error; that the suite did not get to run them is. When ctx ends the suite cleans up and what
-// it has learned until then is returned, with ctx's error.
+// A failed spec is not an error; that the suite did not get to run them is. When ctx ends the suite cleans up; what it
+// has learned until then was noted.
 func (s *suite) run(ctx context.Context, name string, specs []catalog.Spec) ([]result, error) {
 	if len(specs) == 0 {
 		return nil, nil
@@ -56,14 +58,17 @@ func (s *suite) run(ctx context.Context, name string, specs []catalog.Spec) ([]r
 	defer log.Close()
 	cmd := s.command(ctx, name, specs)
 	cmd.Env = append(os.Environ(), "KUBE_TEST_REPO_LIST="+repoList, "PATH="+s.kubectl+":"+os.Getenv("PATH"))
-	progress := &progress{out: s.out, total: len(specs)}
+	progress := &progress{out: s.out, note: s.note, specs: specs}
 	cmd.Stdout, cmd.Stderr = io.MultiWriter(log, progress), log
 	ended := cmd.Run() // 1 when specs failed: the report tells
+	if err := errors.Join(ctx.Err(), progress.err); err != nil {
+		return nil, err
+	}
 	results, err := readReport(report)
-	if err != nil || len(results) == 0 && ctx.Err() == nil {
+	if err != nil || len(results) == 0 {
 		return nil, fmt.Errorf("the suite ran no spec: %w; see %s", errors.Join(ended, err), log.Name())
 	}
-	return results, ctx.Err()
+	return results, nil
 }
 
 func (s *suite) command(ctx context.Context, name string, specs []catalog.Spec) *exec.Cmd {
@@ -75,8 +80,9 @@ func (s *suite) command(ctx context.Context, name string, specs []catalog.Spec) 
 		"--disable-log-dump=true",
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "ginkgo"), append(args, s.args...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us; we pass it on once
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	// Ctrl-C is for us. We pass it on as a terminal does, to ginkgo and all that it started.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = interruptTime
 	return cmd
 }
@@ -159,12 +165,16 @@ func (g *ginkgoSpec) name() string {
 	return strings.Join(texts, " ")
 }
 
-// progress reads what ginkgo prints, counts the specs that have ended and names those that failed.
+// progress reads what ginkgo prints while it runs: which specs have ended, and how. Ginkgo's report comes only at the
+// end, and not at all after a crash.
 type progress struct {
-	out                   io.Writer // nil for nowhere
-	total, passed, failed int
-	failedNow             bool   // the line to come names a spec that failed
-	rest                  string // a line that has not ended
+	out            io.Writer          // nil for nowhere
+	note           func(result) error // nil for nobody
+	specs          []catalog.Spec
+	passed, failed int
+	state          string // of the spec that the line to come names; empty when it names none
+	rest           string // a line that has not ended
+	err            error  // of note
 }
 
 func (p *progress) Write(data []byte) (int, error) {
@@ -179,22 +189,45 @@ func (p *progress) Write(data []byte) (int, error) {
 	}
 }
 
+// endLine is what ginkgo prints of a spec that has ended, and the line after it has the name.
+var endLine = regexp.MustCompile(`^S*• (\[[A-Z]+\] )?\[[\d.]+ seconds\]`)
+
 func (p *progress) line(line string) {
-	switch {
-	case p.failedNow:
-		p.failedNow = false
-		p.failed++
-		p.say(" FAILED " + line)
-	case strings.HasPrefix(line, "• [FAILED] ["), strings.HasPrefix(line, "• [TIMEDOUT] ["), strings.HasPrefix(line, "• [PANICKED] ["):
-		p.failedNow = true
-	case strings.HasPrefix(line, "• ["):
-		p.passed++
-		p.say("")
+	if p.state != "" {
+		p.ended(line)
+		p.state = ""
+		return
+	}
+	switch m := endLine.FindStringSubmatch(line); {
+	case m == nil:
+	case m[1] == "":
+		p.state = passed
+	case m[1] == "[FAILED] ", m[1] == "[TIMEDOUT] ", m[1] == "[PANICKED] ":
+		p.state = failed
 	}
 }
 
-func (p *progress) say(more string) {
+// where is what ginkgo puts into the name of a spec that failed.
+var where = regexp.MustCompile(`\[(It|BeforeEach|AfterEach|DeferCleanup \(Each\))\] `)
+
+func (p *progress) ended(line string) {
+	name := where.ReplaceAllString(line, "")
+	i := slices.IndexFunc(p.specs, func(s catalog.Spec) bool { return strings.HasPrefix(name, s.Name) })
+	if i < 0 {
+		return
+	}
+	name = p.specs[i].Name
+	text := ""
+	if p.state == failed {
+		p.failed++
+		text = " FAILED " + name
+	} else {
+		p.passed++
+	}
 	if p.out != nil {
-		fmt.Fprintf(p.out, "  %d of %d passed, %d failed%s\n", p.passed, p.total, p.failed, more)
+		fmt.Fprintf(p.out, "  %d of %d passed, %d failed%s\n", p.passed, len(p.specs), p.failed, text)
+	}
+	if p.note != nil {
+		p.err = errors.Join(p.err, p.note(result{Name: name, State: p.state, When: time.Now().Round(time.Second)}))
 	}
 }

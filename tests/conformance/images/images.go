@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -115,17 +116,20 @@ func (b *Builder) push(ctx context.Context, root string, i image, kubeconfig str
 // busybox makes what an Alpine user finds: a shell, its commands, and a few accounts.
 func busybox(ctx context.Context, b *base) error {
 	program := filepath.Join(b.debian, "bin/busybox")
-	b.program("bin/busybox", program)
 	applets, err := output(ctx, program, "--list-full")
 	if err != nil {
 		return err
 	}
 	for name := range strings.FieldsSeq(applets) {
-		if name != "bin/busybox" {
-			b.symlink(name, "/bin/busybox")
-		}
+		b.symlink(name, "/bin/busybox")
+		b.symlink(path.Join("bin", path.Base(name)), "/bin/busybox") // where upstream's image has all of them
 	}
-	b.symlink("bin/sh", "/bin/busybox")
+	b.program("bin/busybox", program)
+	// The shell is bash: Debian's busybox drops variables whose names a shell cannot use, which specs then look for.
+	if err := b.takeAll("bin/bash"); err != nil {
+		return err
+	}
+	b.symlink("bin/sh", "bash")
 	b.dir(0o755, "dev", "proc", "sys", "home", "root", "run", "var/log")
 	b.dir(0o777|fs.ModeSticky, "tmp", "var/tmp")
 	b.text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n")
@@ -156,7 +160,7 @@ func agnhost(ctx context.Context, b *base) error {
 	if err := busybox(ctx, b); err != nil {
 		return err
 	}
-	if err := b.takeAll("bin/bash", "bin/nc.openbsd", "bin/ss", "usr/bin/curl", "usr/bin/dig", "usr/bin/getent", "usr/bin/ipcs", "usr/bin/socat"); err != nil {
+	if err := b.takeAll("bin/nc.openbsd", "bin/ss", "usr/bin/curl", "usr/bin/dig", "usr/bin/getent", "usr/bin/ipcs", "usr/bin/socat"); err != nil {
 		return err
 	}
 	b.symlink("bin/nc", "nc.openbsd")
@@ -208,7 +212,7 @@ func dnsTesting(ctx context.Context, b *base) error {
 	if err := busybox(ctx, b); err != nil {
 		return err
 	}
-	return b.takeAll("bin/bash", "usr/bin/dig", "usr/bin/getent")
+	return b.takeAll("usr/bin/dig", "usr/bin/getent")
 }
 
 // nginxConfig serves the folder that upstream's image serves, and logs to the container's output.

@@ -115,10 +115,11 @@ func (p *planner) waits(c *corev1.Container, o Container) *corev1.ContainerState
 	if w := p.blocked(c, o); w != nil {
 		return w
 	}
-	if len(p.pod.Spec.InitContainers) > 0 && !p.isInit(c) && !p.initialized() {
-		return &corev1.ContainerStateWaiting{Reason: "PodInitializing"}
+	reason := "ContainerCreating"
+	if len(p.pod.Spec.InitContainers) > 0 { // the kubelet says it of the init containers too
+		reason = "PodInitializing"
 	}
-	return &corev1.ContainerStateWaiting{Reason: "ContainerCreating", Message: p.setUpMessage()}
+	return &corev1.ContainerStateWaiting{Reason: reason, Message: p.setUpMessage()}
 }
 
 // setUpMessage is what keeps the pod as a whole from starting.

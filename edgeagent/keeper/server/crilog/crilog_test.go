@@ -73,7 +73,7 @@ func TestPump(t *testing.T) {
 		{"lines", []string{"a\nb\n"}, []string{"stdout F a", "stdout F b"}},
 		{"empty lines", []string{"\n\n"}, []string{"stdout F ", "stdout F "}},
 		{"in pieces", []string{"a", "b", "c\nd", "\n"}, []string{"stdout F abc", "stdout F d"}},
-		{"no newline at the end", []string{"a\nb"}, []string{"stdout F a", "stdout F b"}},
+		{"no newline at the end", []string{"a\nb"}, []string{"stdout F a", "stdout P b"}},
 		{"as long as a part", []string{full, "\n"}, []string{"stdout P " + full, "stdout F "}},
 		{"as long as a part at once", []string{full + "\n"}, []string{"stdout P " + full, "stdout F "}},
 		{"longer than a part", []string{full + "yz\nq\n"}, []string{"stdout P " + full, "stdout F yz", "stdout F q"}},

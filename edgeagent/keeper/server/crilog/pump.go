@@ -32,8 +32,8 @@ type Source interface {
 	Ready() error
 }
 
-// Pump copies src to log as stream ("stdout" or "stderr") until src ends, whatever the disk does, and returns. An unfinished last line is
-// written as a whole one.
+// Pump copies src to log as stream ("stdout" or "stderr") until src ends, whatever the disk does, and returns. A last line
+// without an end is written as a part: readers then show what the program wrote, to the byte.
 func Pump(log *File, stream string, src Source) {
 	p := pump{log: log, stream: stream}
 	for src.Ready() == nil {
@@ -42,7 +42,7 @@ func Pump(log *File, stream string, src Source) {
 		}
 	}
 	if len(p.rest) > 0 {
-		p.log.write(appendLine(nil, time.Now(), stream, true, p.rest), 1, time.Now())
+		p.log.write(appendLine(nil, time.Now(), stream, false, p.rest), 1, time.Now())
 	}
 }
 

@@ -37,7 +37,7 @@ func (s *Server) handle(ctx context.Context, c *call) error {
 		return err
 	}
 	run := s.route(c)
-	if c.verb == "watch" || c.subresource == "log" || c.connects() {
+	if c.verb == "watch" || c.subresource == "log" || c.connects() || c.proxies() {
 		setWriteDeadline(c.w, time.Time{})
 		return run(c)
 	}
@@ -89,6 +89,11 @@ func (s *Server) route(c *call) func(*call) error {
 		return s.podAttach
 	case "portforward":
 		return s.podPortForward
+	case proxied:
+		if c.plural == "services" {
+			return s.serviceProxy
+		}
+		return s.podProxy
 	}
 	return s.notImplemented
 }

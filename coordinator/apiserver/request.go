@@ -60,6 +60,9 @@ func namespaceTarget(t target, parts []string) (target, bool) {
 }
 
 func (t target) fill(parts []string) (target, bool) {
+	if len(parts) > 3 && parts[2] == proxied {
+		parts = parts[:3] // what follows is for the program in the pod
+	}
 	if len(parts) == 0 || len(parts) > 3 {
 		return target{}, false
 	}
@@ -113,6 +116,10 @@ func verbOf(r *http.Request, t target) string {
 		return "delete"
 	case http.MethodGet, http.MethodHead:
 		return readVerb(r, t)
+	case http.MethodOptions:
+		if t.proxies() {
+			return "get" // it asks, and changes nothing
+		}
 	}
 	return strings.ToLower(r.Method)
 }

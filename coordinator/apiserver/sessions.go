@@ -126,6 +126,16 @@ func (s *Server) placed(c *call) (*corev1.Pod, error) {
 // session serves one that ends with its client or with the server. It leaves its line in the log when it begins: it may
 // last for days.
 func (s *Server) session(c *call, serve func(context.Context) error) error {
+	return s.hold(c, func(ctx context.Context) error {
+		c.code = http.StatusSwitchingProtocols
+		s.audit(c)
+		c.audited = true
+		return serve(ctx)
+	})
+}
+
+// hold counts what keeps a stream to a node open as long as its client likes, and ends it with the server.
+func (s *Server) hold(c *call, serve func(context.Context) error) error {
 	select {
 	case s.sessions <- struct{}{}:
 		defer func() { <-s.sessions }()
@@ -135,9 +145,6 @@ func (s *Server) session(c *call, serve func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(c.r.Context())
 	defer cancel()
 	defer endWithServer(ctx, cancel)()
-	c.code = http.StatusSwitchingProtocols
-	s.audit(c)
-	c.audited = true
 	return serve(ctx)
 }
 

@@ -15,6 +15,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"skerry.dev/skerry/coordinator/apiserver/streaming"
 	"skerry.dev/skerry/coordinator/resource"
 )
 
@@ -136,6 +137,9 @@ func (s *Server) podLog(c *call) error {
 		return logError(pod, o.Container, err)
 	}
 	defer in.Close()
+	if streaming.WantsSocket(c.r) {
+		return streaming.Log(c.w, c.r, in)
+	}
 	return s.copyLog(c, in)
 }
 

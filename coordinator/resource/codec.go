@@ -34,7 +34,7 @@ func newScheme() *runtime.Scheme {
 		metav1.AddToGroupVersion(s, r.GVK.GroupVersion())
 	}
 	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Binding{}, &corev1.PodLogOptions{}, &corev1.PodExecOptions{},
-		&corev1.PodAttachOptions{}, &corev1.PodPortForwardOptions{}, &corev1.PodProxyOptions{})
+		&corev1.PodAttachOptions{}, &corev1.PodPortForwardOptions{}, &corev1.PodProxyOptions{}, &corev1.ServiceProxyOptions{}, &corev1.PodProxyOptions{})
 	s.AddKnownTypes(autoscalingv1.SchemeGroupVersion, &autoscalingv1.Scale{})
 	s.AddKnownTypes(policyv1.SchemeGroupVersion, &policyv1.Eviction{})
 	s.AddKnownTypes(metricsv1beta1.SchemeGroupVersion, &metricsv1beta1.NodeMetrics{}, &metricsv1beta1.NodeMetricsList{},

@@ -45,7 +45,9 @@ func core() []*Resource {
 			ShortNames: []string{"po"}, Categories: []string{"all"}, Namespaced: true, Subresources: podSubresources(pod),
 		}),
 		kind[corev1.Service, corev1.ServiceList](v1.WithKind("Service"), "services", Resource{
-			ShortNames: []string{"svc"}, Categories: []string{"all"}, Namespaced: true, Subresources: []Subresource{status(v1.WithKind("Service"))},
+			ShortNames: []string{"svc"}, Categories: []string{"all"}, Namespaced: true, Subresources: []Subresource{
+				{"proxy", v1.WithKind("ServiceProxyOptions"), []string{"create", "delete", "get", "patch", "update"}}, status(v1.WithKind("Service")),
+			},
 		}),
 		kind[corev1.Endpoints, corev1.EndpointsList](v1.WithKind("Endpoints"), "endpoints", Resource{ //nolint:staticcheck // deprecated upstream, still what older clients read
 			Singular: "endpoints", ShortNames: []string{"ep"}, Namespaced: true,
@@ -67,6 +69,7 @@ func podSubresources(pod schema.GroupVersionKind) []Subresource {
 		{"exec", v1.WithKind("PodExecOptions"), connect},
 		{"log", pod, []string{"get"}},
 		{"portforward", v1.WithKind("PodPortForwardOptions"), connect},
+		{"proxy", v1.WithKind("PodProxyOptions"), []string{"create", "delete", "get", "patch", "update"}},
 		status(pod),
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,9 +19,12 @@ import (
 	"skerry.dev/skerry/messaging/channels"
 )
 
+// oldest is the first protocol of sessions, whose end says nothing but what went wrong, as a text.
+const oldest = "channel.k8s.io"
+
 // sessionProtocols are what clients may speak in a session over a websocket. Version 5 has the message that closes a
-// channel, and is the same otherwise.
-var sessionProtocols = []string{"v5.channel.k8s.io", "v4.channel.k8s.io"}
+// channel, and is the same as version 4 otherwise.
+var sessionProtocols = []string{"v5.channel.k8s.io", "v4.channel.k8s.io", oldest}
 
 // pieceBytes is how much of a message is held at once.
 const pieceBytes = 32 << 10
@@ -35,7 +40,8 @@ func upgradeWebsocket(w http.ResponseWriter, r *http.Request, offered ...string)
 	}
 	upgrader := websocket.Upgrader{
 		Subprotocols: offered, ReadBufferSize: 4 << 10, WriteBufferSize: 4 << 10, WriteBufferPool: &writeBuffers,
-		Error: func(http.ResponseWriter, *http.Request, int, error) {}, // our caller answers
+		Error:       func(http.ResponseWriter, *http.Request, int, error) {}, // our caller answers
+		CheckOrigin: fromClient,
 	}
 	conn, err := upgrader.Upgrade(w, r, nil)
 	var refused websocket.HandshakeError
@@ -46,6 +52,16 @@ func upgradeWebsocket(w http.ResponseWriter, r *http.Request, offered ...string)
 		return nil, fmt.Errorf("upgrade to a websocket: %w", err)
 	}
 	return conn, nil
+}
+
+// fromClient refuses what another site's page makes a browser send in its user's name. A browser cannot send a token in
+// this header: whoever does is a program, and says what it likes about its origin.
+func fromClient(r *http.Request) bool {
+	if r.Header.Get("Authorization") != "" || r.Header.Get("Origin") == "" {
+		return true
+	}
+	origin, err := url.Parse(r.Header.Get("Origin"))
+	return err == nil && strings.EqualFold(origin.Host, r.Host)
 }
 
 // socket is a client on a websocket. Each message is a channel's number and a payload.
@@ -120,7 +136,12 @@ func (s *socket) output(channel byte, payload []byte) error {
 
 func (s *socket) end(status *metav1.Status) {
 	data, err := json.Marshal(status)
-	if err != nil {
+	switch {
+	case s.conn.Subprotocol() == oldest && status.Status == metav1.StatusSuccess:
+		data = nil
+	case s.conn.Subprotocol() == oldest:
+		data = []byte(status.Message)
+	case err != nil:
 		data = []byte(`{"status":"Failure","message":"the end of the session could not be told"}`)
 	}
 	if s.output(channels.Status, data) == nil {

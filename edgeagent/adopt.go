@@ -74,7 +74,7 @@ func (w *worker) inheritInstances(ctx context.Context, in inheritance, remembere
 
 func statuses(s *corev1.PodStatus) map[string]*corev1.ContainerStatus {
 	out := map[string]*corev1.ContainerStatus{}
-	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
+	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses} {
 		for i := range list {
 			out[list[i].Name] = &list[i]
 		}

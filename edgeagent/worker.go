@@ -210,7 +210,7 @@ func settingUp(s *corev1.PodStatus) bool {
 	if s.Phase != corev1.PodPending {
 		return false
 	}
-	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
+	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses} {
 		for i := range list {
 			waiting := list[i].State.Waiting
 			if waiting == nil || (waiting.Reason != "ContainerCreating" && waiting.Reason != "PodInitializing") {
@@ -263,7 +263,7 @@ func (w *worker) remember(ctx context.Context, status corev1.PodStatus) {
 // notable: a pod that is only being set up for the first time needs no memory.
 func (w *worker) notable(status corev1.PodStatus) noted {
 	n := noted{phase: status.Phase, crashes: map[string]int{}}
-	for _, list := range [][]corev1.ContainerStatus{status.InitContainerStatuses, status.ContainerStatuses} {
+	for _, list := range [][]corev1.ContainerStatus{status.InitContainerStatuses, status.ContainerStatuses, status.EphemeralContainerStatuses} {
 		for i := range list {
 			n.ids += list[i].ContainerID
 			if list[i].State.Running != nil {

@@ -73,7 +73,7 @@ func (s *Server) route(c *call) func(*call) error {
 		return s.review
 	}
 	switch c.subresource {
-	case "", resource.Status, "finalize":
+	case "", resource.Status, resource.Ephemeral, "finalize":
 		return s.plain(c.verb)
 	case resource.Scale:
 		return s.scale(c.verb)

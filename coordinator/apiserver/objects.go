@@ -21,6 +21,7 @@ type Objects interface {
 	Create(ctx context.Context, obj runtime.Object, o objects.WriteOptions) (runtime.Object, error)
 	Update(ctx context.Context, obj runtime.Object, o objects.WriteOptions) (out runtime.Object, created bool, err error)
 	UpdateStatus(ctx context.Context, obj runtime.Object, o objects.WriteOptions) (runtime.Object, error)
+	UpdateEphemeralContainers(ctx context.Context, pod *corev1.Pod, o objects.WriteOptions) (runtime.Object, error)
 	Finalize(ctx context.Context, ns *corev1.Namespace, o objects.WriteOptions) (runtime.Object, error)
 	Patch(ctx context.Context, res *resource.Resource, namespace, name string, how types.PatchType, patch []byte, subresource string, o objects.WriteOptions) (runtime.Object, error)
 	ServerSideApply(ctx context.Context, res *resource.Resource, namespace, name string, manifest []byte, subresource string, o objects.WriteOptions) (out runtime.Object, created bool, err error)

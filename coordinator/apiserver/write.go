@@ -165,6 +165,13 @@ func (s *Server) replace(c *call, obj runtime.Object, o objects.WriteOptions) (r
 	case resource.Status:
 		out, err := s.objects.UpdateStatus(ctx, obj, o)
 		return out, http.StatusOK, err
+	case resource.Ephemeral:
+		pod, ok := obj.(*corev1.Pod)
+		if !ok {
+			return nil, 0, errNoRoute(c.r)
+		}
+		out, err := s.objects.UpdateEphemeralContainers(ctx, pod, o)
+		return out, http.StatusOK, err
 	case "finalize":
 		ns, ok := obj.(*corev1.Namespace)
 		if !ok {

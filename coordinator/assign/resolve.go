@@ -23,6 +23,9 @@ func references(pod *corev1.Pod) refs {
 	for i := range pod.Spec.Containers {
 		r.container(&pod.Spec.Containers[i])
 	}
+	for i := range pod.Spec.EphemeralContainers {
+		r.container((*corev1.Container)(&pod.Spec.EphemeralContainers[i].EphemeralContainerCommon))
+	}
 	for i := range pod.Spec.Volumes {
 		r.volume(&pod.Spec.Volumes[i])
 	}

@@ -47,6 +47,8 @@ func (s *Store) Patch(ctx context.Context, res *resource.Resource, namespace, na
 		return s.patchScale(ctx, kept, namespace, name, p, o)
 	case resource.Status:
 		part = partStatus
+	case resource.Ephemeral:
+		part = partEphemeral
 	default:
 		return nil, unsupported(res, "patch "+subresource)
 	}

@@ -86,6 +86,18 @@ func updatePod(pod, old *corev1.Pod) {
 	}
 }
 
+// keepAllButEphemeral is what a write to the ephemeralcontainers subresource may change.
+func keepAllButEphemeral(obj, old runtime.Object) {
+	two(func(pod, old *corev1.Pod) {
+		added := pod.Spec.EphemeralContainers
+		old.DeepCopyInto(pod)
+		pod.Spec.EphemeralContainers = added
+		if !equality.Semantic.DeepEqual(pod.Spec, old.Spec) {
+			pod.Generation = old.Generation + 1
+		}
+	})(obj, old)
+}
+
 // defaultTolerationSeconds is how long a pod stays on a node that is not ready, unless it says otherwise.
 const defaultTolerationSeconds = 300
 

@@ -179,7 +179,7 @@ func (s *Store) trackChange(item *view.Item, obj runtime.Object, p part, w write
 	if w.tracked {
 		return
 	}
-	if p == partFinalize || len(old) == 0 && len(m.GetManagedFields()) == 0 || p == partStatus && w.FieldManager == "" {
+	if p == partFinalize || p == partEphemeral || len(old) == 0 && len(m.GetManagedFields()) == 0 || p == partStatus && w.FieldManager == "" {
 		m.SetManagedFields(old)
 		return
 	}

@@ -17,9 +17,10 @@ import (
 type part int
 
 const (
-	partSpec     part = iota // everything but status
-	partStatus               // status only
-	partFinalize             // a namespace's spec.finalizers only
+	partSpec      part = iota // everything but status
+	partStatus                // status only
+	partFinalize              // a namespace's spec.finalizers only
+	partEphemeral             // a pod's spec.ephemeralContainers only
 )
 
 // Update replaces everything but status. With a resourceVersion it is a compare-and-set, without it the last writer wins
@@ -53,6 +54,13 @@ func (s *Store) UpdateStatus(ctx context.Context, obj runtime.Object, o WriteOpt
 func (s *Store) Finalize(ctx context.Context, ns *corev1.Namespace, o WriteOptions) (runtime.Object, error) {
 	return s.viaStored(ns, func(res *resource.Resource, obj runtime.Object, asked *resource.Resource) (runtime.Object, error) {
 		return s.put(ctx, res, obj, partFinalize, write{WriteOptions: o, asked: asked, subresource: "finalize"})
+	})
+}
+
+// UpdateEphemeralContainers replaces a pod's spec.ephemeralContainers, to which more may only be added.
+func (s *Store) UpdateEphemeralContainers(ctx context.Context, pod *corev1.Pod, o WriteOptions) (runtime.Object, error) {
+	return s.viaStored(pod, func(res *resource.Resource, obj runtime.Object, asked *resource.Resource) (runtime.Object, error) {
+		return s.put(ctx, res, obj, partEphemeral, write{WriteOptions: o, asked: asked, subresource: resource.Ephemeral})
 	})
 }
 
@@ -162,6 +170,8 @@ func (s *Store) prepareChange(res *resource.Resource, st *strategy, item *view.I
 		st.status(obj, item.Object)
 	case p == partFinalize:
 		keepAllButFinalizers(obj, item.Object)
+	case p == partEphemeral:
+		keepAllButEphemeral(obj, item.Object)
 	case st.update != nil:
 		st.update(obj, item.Object)
 	}
@@ -188,6 +198,8 @@ func (s *Store) judgeChange(res *resource.Resource, st *strategy, item *view.Ite
 		errs = append(errs, s.validator.UpdateStatus(gk, obj, item.Object)...)
 	case p == partFinalize:
 		errs = append(errs, s.validator.FinalizeNamespace(obj, item.Object)...)
+	case p == partEphemeral:
+		errs = append(errs, s.validator.UpdateEphemeralContainers(obj, item.Object)...)
 	case isEvent(obj):
 		errs = append(errs, s.validator.UpdateEvent(obj, item.Object, w.asked.GVK.GroupVersion())...)
 	default:

@@ -48,8 +48,9 @@ type Subresource struct {
 
 // The names of subresources.
 const (
-	Status = "status"
-	Scale  = "scale"
+	Status    = "status"
+	Scale     = "scale"
+	Ephemeral = "ephemeralcontainers"
 )
 
 // StoreKind is the kind part of a store key: "pods", "deployments.apps". An alias has the one of the kind that keeps it.

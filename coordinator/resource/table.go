@@ -65,6 +65,7 @@ func podSubresources(pod schema.GroupVersionKind) []Subresource {
 	return []Subresource{
 		{"attach", v1.WithKind("PodAttachOptions"), connect},
 		{"binding", v1.WithKind("Binding"), []string{"create"}},
+		{Ephemeral, pod, []string{"get", "patch", "update"}},
 		{"eviction", policyv1.SchemeGroupVersion.WithKind("Eviction"), []string{"create"}},
 		{"exec", v1.WithKind("PodExecOptions"), connect},
 		{"log", pod, []string{"get"}},

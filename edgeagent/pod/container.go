@@ -49,6 +49,9 @@ func (p *planner) start(c *corev1.Container, o Container) {
 
 // restarts says whether an instance that has ended is to be followed by another.
 func (p *planner) restarts(c *corev1.Container, o Container) bool {
+	if p.isEphemeral(c) {
+		return false
+	}
 	if outdated(c, o) {
 		return true
 	}
@@ -87,6 +90,14 @@ func byRule(c *corev1.Container, code int32) (decided, restart bool) {
 
 func (p *planner) isInit(c *corev1.Container) bool {
 	return slices.ContainsFunc(p.pod.Spec.InitContainers, func(i corev1.Container) bool { return i.Name == c.Name })
+}
+
+func (p *planner) isEphemeral(c *corev1.Container) bool { return ephemeral(p.pod, c.Name) != nil }
+
+func (p *planner) eachEphemeral(f func(*corev1.Container)) {
+	for i := range p.pod.Spec.EphemeralContainers {
+		f(Ephemeral(p.pod, i))
+	}
 }
 
 // watch looks after a running instance: out of date, unhealthy, due for a probe, or being stopped already.
@@ -134,6 +145,7 @@ func (p *planner) probe(c *corev1.Container, o Container, kind ProbeKind) {
 // stopAll ends every container, sidecars after the others and in reverse order, and says whether none is left running.
 func (p *planner) stopAll(why string, grace time.Duration) bool {
 	stopped := true
+	p.eachEphemeral(func(c *corev1.Container) { stopped = p.stop(c.Name, why, grace) && stopped })
 	for i := range p.pod.Spec.Containers {
 		stopped = p.stop(p.pod.Spec.Containers[i].Name, why, grace) && stopped
 	}

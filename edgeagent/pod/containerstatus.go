@@ -45,6 +45,16 @@ func (p *planner) containerStatus(c *corev1.Container) corev1.ContainerStatus {
 	return s
 }
 
+// ephemeralStatuses: such a container is never ready, and nobody waits for its start.
+func (p *planner) ephemeralStatuses() (out []corev1.ContainerStatus) {
+	p.eachEphemeral(func(c *corev1.Container) {
+		s := p.containerStatus(c)
+		s.Ready, s.Started = false, nil
+		out = append(out, s)
+	})
+	return out
+}
+
 // containerReady: an init container that has done its work counts as ready.
 func (p *planner) containerReady(c *corev1.Container, o Container) bool {
 	if p.isInit(c) && !Sidecar(c) {

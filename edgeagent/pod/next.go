@@ -103,6 +103,7 @@ func (p *planner) run() {
 		p.watchRunning()
 		return
 	}
+	p.eachEphemeral(p.advance) // somebody looks into the pod, whatever state it is in
 	if !p.initialize() {
 		return
 	}
@@ -276,6 +277,11 @@ func (p *planner) pullAll() {
 			}
 		}
 	}
+	p.eachEphemeral(func(c *corev1.Container) {
+		if !p.obs.Containers[c.Name].Ran {
+			p.image(c)
+		}
+	})
 }
 
 // image begins the pull of a container's image when it is due and says whether it is there.

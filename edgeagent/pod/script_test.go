@@ -113,6 +113,9 @@ func (s *script) event(f []string) {
 	case "image":
 		Spec(s.pod, f[1]).Image = f[2]
 		s.obs.Changed()
+	case "debug":
+		e := corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: f[1], Image: f[2]}}
+		s.pod.Spec.EphemeralContainers = append(s.pod.Spec.EphemeralContainers, e)
 	case "condition":
 		s.pod.Status.Conditions = append(s.pod.Status.Conditions,
 			corev1.PodCondition{Type: corev1.PodConditionType(f[1]), Status: corev1.ConditionStatus(f[2])})
@@ -227,7 +230,7 @@ func describe(st *corev1.PodStatus) string {
 		}
 		b.WriteString("\n")
 	}
-	for _, list := range [][]corev1.ContainerStatus{st.InitContainerStatuses, st.ContainerStatuses} {
+	for _, list := range [][]corev1.ContainerStatus{st.InitContainerStatuses, st.ContainerStatuses, st.EphemeralContainerStatuses} {
 		for i := range list {
 			b.WriteString(describeContainer(&list[i]))
 		}
@@ -237,7 +240,7 @@ func describe(st *corev1.PodStatus) string {
 
 func describeContainer(c *corev1.ContainerStatus) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "    [%s] ready=%t started=%t restarts=%d id=%s", c.Name, c.Ready, *c.Started, c.RestartCount, c.ContainerID)
+	fmt.Fprintf(&b, "    [%s] ready=%t started=%t restarts=%d id=%s", c.Name, c.Ready, c.Started != nil && *c.Started, c.RestartCount, c.ContainerID)
 	describeState(&b, "", c.State)
 	describeState(&b, " last:", c.LastTerminationState)
 	b.WriteString("\n")

@@ -7,7 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Spec returns the container of that name, init containers included; nil when the pod has none.
+// Spec returns the container of that name, init and ephemeral ones included; nil when the pod has none.
 func Spec(pod *corev1.Pod, name string) *corev1.Container {
 	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range list {
@@ -16,7 +16,21 @@ func Spec(pod *corev1.Pod, name string) *corev1.Container {
 			}
 		}
 	}
+	return ephemeral(pod, name)
+}
+
+func ephemeral(pod *corev1.Pod, name string) *corev1.Container {
+	for i := range pod.Spec.EphemeralContainers {
+		if c := Ephemeral(pod, i); c.Name == name {
+			return c
+		}
+	}
 	return nil
+}
+
+// Ephemeral returns the ephemeral container of that index, as the container that it is but for its target.
+func Ephemeral(pod *corev1.Pod, i int) *corev1.Container {
+	return (*corev1.Container)(&pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
 }
 
 // Hash identifies what of a container's spec makes a running instance out of date. As in the kubelet

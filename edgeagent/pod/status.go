@@ -19,6 +19,7 @@ func (p *planner) status() corev1.PodStatus {
 	s.HostIP, s.HostIPs = hostIPs(p.obs.HostIPs)
 	s.PodIP, s.PodIPs = podIPs(p.obs.PodIPs)
 	s.InitContainerStatuses = p.containerStatuses(p.pod.Spec.InitContainers)
+	s.EphemeralContainerStatuses = p.ephemeralStatuses()
 	s.ContainerStatuses = p.containerStatuses(p.pod.Spec.Containers)
 	s.Conditions = p.conditions(s.Phase)
 	return s

@@ -88,6 +88,13 @@ func (v *Validator) event(obj, old runtime.Object, judge func(obj, old *core.Eve
 	return v.pair(v.rules[coreKind("Event")], both(judge), obj, old)
 }
 
+// UpdateEphemeralContainers judges a change of a pod's spec.ephemeralContainers.
+func (v *Validator) UpdateEphemeralContainers(obj, old runtime.Object) field.ErrorList {
+	return v.pair(v.rules[coreKind("Pod")], both(func(pod, before *core.Pod) field.ErrorList {
+		return corerules.ValidatePodEphemeralContainersUpdate(pod, before, podOptions(pod, before))
+	}), obj, old)
+}
+
 // FinalizeNamespace judges a change of a namespace's spec.finalizers.
 func (v *Validator) FinalizeNamespace(obj, old runtime.Object) field.ErrorList {
 	return v.pair(v.rules[coreKind("Namespace")], both(corerules.ValidateNamespaceFinalizeUpdate), obj, old)

@@ -42,7 +42,7 @@ demo: deps build hello $(TOOLS)/kubectl ## run the main job on three nodes on th
 deps: ## install the Debian packages that demo and tests need, if they are missing
 	@tests/deps
 
-tools: $(TOOLS)/kubectl $(TOOLS)/nats $(TOOLS)/crane ## build the outside programs that tests drive Skerry with
+tools: $(TOOLS)/kubectl $(TOOLS)/kubectl-debian $(TOOLS)/helm $(TOOLS)/nats $(TOOLS)/crane ## build the outside programs that tests drive Skerry with
 
 test: deps build hello tools ## every test: unit, contract, simulation, end to end
 	go test -timeout $(TESTTIME) ./...
@@ -101,6 +101,12 @@ $(TOOLS)/etcd: tests/tools/etcd/go.mod
 
 $(TOOLS)/nats: tests/tools/nats/go.mod
 	go -C tests/tools/nats build -trimpath -ldflags '-s -w' -o $(ROOT)/$@ github.com/nats-io/natscli/nats
+
+$(TOOLS)/kubectl-debian: tests/tools/debian-kubectl
+	tests/tools/debian-kubectl $@
+
+$(TOOLS)/helm: tests/tools/helm/go.mod
+	CGO_ENABLED=0 go -C tests/tools/helm build -trimpath -ldflags '-s -w' -o $(ROOT)/$@ helm.sh/helm/v3/cmd/helm
 
 $(TOOLS)/crane: tests/tools/registry/go.mod
 	go -C tests/tools/registry build -trimpath -ldflags '-s -w' -o $(ROOT)/$@ github.com/google/go-containerregistry/cmd/crane

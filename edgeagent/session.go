@@ -136,17 +136,28 @@ func (x *execution) pipes(terminal bool) (streams keeper.Streams, outputs map[by
 		if x.params[name] != "true" {
 			return nil
 		}
-		r, w, err := os.Pipe()
+		r, w, err := pipe(0)
 		errs = append(errs, err)
 		outputs[channel] = r
 		return w
 	}
 	streams.Stdout, streams.Stderr = output("stdout", channels.Stdout), output("stderr", channels.Stderr)
 	if x.params["stdin"] == "true" {
-		streams.Stdin, x.stdin, err = os.Pipe()
+		streams.Stdin, x.stdin, err = pipe(1)
 		errs = append(errs, err)
 	}
 	return streams, outputs, errors.Join(errs...)
+}
+
+// pipe makes a pipe of which one end, 0 to read or 1 to write, is ours. The other blocks: os.Pipe's do not, and a process
+// that gets one fails with EAGAIN when it is faster than we are.
+func pipe(ours int) (r, w *os.File, err error) {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, os.NewSyscallError("pipe2", err)
+	}
+	err = unix.SetNonblock(ends[ours], true) // so that closing it ends a read
+	return os.NewFile(uintptr(ends[0]), "|0"), os.NewFile(uintptr(ends[1]), "|1"), os.NewSyscallError("setnonblock", err)
 }
 
 func (x *execution) close(outputs map[byte]*os.File) {

@@ -45,6 +45,7 @@ func (s *Server) podExec(c *call) error {
 	o := &corev1.PodExecOptions{
 		Stdin: want.Stdin, Stdout: want.Stdout, Stderr: want.Stderr, TTY: want.TTY, Container: container, Command: command,
 	}
+	want.Node = pod.Spec.NodeName
 	return s.session(c, func(ctx context.Context) error {
 		return streaming.Session(ctx, c.w, c.r, want, func(ctx context.Context) (net.Conn, error) {
 			return s.nodes.OpenExec(ctx, pod.Spec.NodeName, string(pod.UID), o)
@@ -62,6 +63,7 @@ func (s *Server) podAttach(c *call) error {
 		return err
 	}
 	o := &corev1.PodAttachOptions{Stdin: want.Stdin, Stdout: want.Stdout, Stderr: want.Stderr, TTY: want.TTY, Container: container}
+	want.Node = pod.Spec.NodeName
 	return s.session(c, func(ctx context.Context) error {
 		return streaming.Session(ctx, c.w, c.r, want, func(ctx context.Context) (net.Conn, error) {
 			return s.nodes.OpenAttach(ctx, pod.Spec.NodeName, string(pod.UID), o)

@@ -193,7 +193,8 @@ func logError(pod *corev1.Pod, container string, err error) error {
 }
 
 // copyLog passes each piece on at once, and gives up on a client that does not take one in time. The status line is sent
-// before the log is read: a reader that breaks shows as a log that ends.
+// before the log is read: for a node that is lost meanwhile the connection is broken off, so that no client takes what it
+// has for all there is.
 func (s *Server) copyLog(c *call, in io.Reader) error {
 	c.code = http.StatusOK
 	c.w.Header().Set("Content-Type", "text/plain")
@@ -210,6 +211,7 @@ func (s *Server) copyLog(c *call, in io.Reader) error {
 	}
 	if !errors.Is(err, io.EOF) && !errors.Is(err, errGone) && !errors.Is(err, net.ErrClosed) && c.r.Context().Err() == nil {
 		s.log.Warn("container log cut off", "namespace", c.namespace, "pod", c.name, "err", err)
+		panic(http.ErrAbortHandler)
 	}
 	return nil
 }

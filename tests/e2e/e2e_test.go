@@ -90,7 +90,7 @@ func checkTools() error {
 	root := filepath.Join("..", "..")
 	for _, file := range []string{
 		"bin/skerry", "bin/skerry-coordinator", "bin/skerry-agent", "bin/skerry-keeper",
-		".cache/bin/kubectl", ".cache/bin/nats", ".cache/bin/crane",
+		".cache/bin/kubectl", ".cache/bin/kubectl-debian", ".cache/bin/helm", ".cache/bin/nats", ".cache/bin/crane",
 	} {
 		if _, err := os.Stat(filepath.Join(root, file)); err != nil {
 			return fmt.Errorf("%w: run `make build tools` first, or the whole `make e2e`", err)

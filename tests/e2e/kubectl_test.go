@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"os"
 	"os/exec"
@@ -116,13 +117,23 @@ func TestKubectlGetWatch(t *testing.T) {
 // running is a kubectl that goes on until the test ends.
 type running struct {
 	*exec.Cmd
-	out interface{ Read([]byte) (int, error) }
+	out        interface{ Read([]byte) (int, error) }
+	complaints *bytes.Buffer // to be read when the program has ended
 }
 
 func (s space) start(ctx context.Context, args ...string) running {
 	s.Helper()
+	return s.startOver(ctx, transports["websocket"], args...)
+}
+
+// startOver starts kubectl with one of the transports.
+func (s space) startOver(ctx context.Context, websocket string, args ...string) running {
+	s.Helper()
 	cmd := exec.CommandContext(ctx, shared.Tool("kubectl"), s.in(args)...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+shared.State0.Kubeconfig, "HOME="+s.TempDir())
+	cmd.Env = append(cmd.Env, over(websocket)...)
+	complaints := &bytes.Buffer{}
+	cmd.Stderr = complaints
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		s.Fatal(err)
@@ -134,7 +145,7 @@ func (s space) start(ctx context.Context, args ...string) running {
 		_ = cmd.Process.Kill() // it may have ended
 		_ = cmd.Wait()         // it was killed
 	})
-	return running{Cmd: cmd, out: out}
+	return running{Cmd: cmd, out: out, complaints: complaints}
 }
 
 func TestKubectlDescribe(t *testing.T) {

@@ -19,6 +19,8 @@ import (
 // Want says which streams of a process a client asks for. With TTY there is no Stderr.
 type Want struct {
 	Stdin, Stdout, Stderr, TTY bool
+
+	Node string // where the process is: people are told when it is lost
 }
 
 const (
@@ -126,7 +128,7 @@ func carry(c client, in *channels.Reader, want Want) *metav1.Status {
 		channel, payload, err := in.Next()
 		switch {
 		case err != nil:
-			return cut(err)
+			return cut(want.Node, err)
 		case channel == channels.Status:
 			return ended(payload)
 		case channel == channels.Stdout && want.Stdout, channel == channels.Stderr && want.Stderr:
@@ -137,11 +139,11 @@ func carry(c client, in *channels.Reader, want Want) *metav1.Status {
 	}
 }
 
-func cut(err error) *metav1.Status {
+func cut(node string, err error) *metav1.Status {
 	if errors.Is(err, io.EOF) {
 		return failure("the node ended the session without saying how the process ended")
 	}
-	return failure(fmt.Sprintf("the connection to the node was lost: %v", err))
+	return failure(fmt.Sprintf("the connection to node %s was lost: %v", node, err))
 }
 
 // ended translates the last frame.

@@ -18,6 +18,7 @@ import (
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/coordinator/apiserver"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
+	"skerry.dev/skerry/coordinator/automation"
 	"skerry.dev/skerry/coordinator/metrics"
 	"skerry.dev/skerry/coordinator/web"
 	"skerry.dev/skerry/messaging"
@@ -83,6 +84,10 @@ func (p *parts) newAPI() (*apiserver.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	described, err := automation.NewDocumentHandler(api.BuildVersion)
+	if err != nil {
+		return nil, err
+	}
 	return apiserver.New(apiserver.Config{
 		Address: p.config.API.Listen, TLS: tlsConfig, View: p.view, Objects: p.objects, Access: p.access,
 		Authenticator: authn.Union{authn.Certificates{}, authn.Bearer{Tokens: p.tokens}, sessions},
@@ -92,6 +97,7 @@ func (p *parts) newAPI() (*apiserver.Server, error) {
 			web.Prefix:             {Handler: page, Public: true, Streams: true},
 			web.Prefix + "session": {Handler: sessions, Public: true},
 			"/v2/":                 {Handler: p.registry, Challenge: `Basic realm="skerry"`},
+			"/asyncapi/":           {Handler: described},
 			"/skerry/v1/":          {Handler: &rebalancing{source: p.source, writer: p.writer, options: p.config.rebalanceOptions()}},
 		},
 		Home:  web.Prefix,

@@ -17,7 +17,6 @@ import (
 	"skerry.dev/skerry/coordinator/objects"
 	"skerry.dev/skerry/coordinator/resource"
 	"skerry.dev/skerry/coordinator/view"
-	"skerry.dev/skerry/messaging"
 )
 
 // ServiceName is the micro service's name, as `nats micro ls` shows it.
@@ -89,18 +88,28 @@ func (e *Endpoints) Run(ctx context.Context) error {
 }
 
 func (e *Endpoints) addAll(ctx context.Context, service micro.Service) error {
-	root := service.AddGroup(messaging.APIGroup)
-	for _, res := range resource.All() {
-		if res.Stored != nil {
-			continue // an alias would need the same subject as the kind that keeps its objects
+	for _, s := range served() {
+		err := service.AddEndpoint(s.operation(), e.handler(ctx, s.res, s.verb), micro.WithEndpointSubject(s.subject()), micro.WithEndpointMetadata(s.verb.metadata(s.res)))
+		if err != nil {
+			return fmt.Errorf("add endpoint %s: %w", s.subject(), err)
 		}
-		group := root.AddGroup(res.Plural)
-		for _, v := range verbs {
-			err := group.AddEndpoint(res.Plural+"-"+v.name, e.handler(ctx, res, v), micro.WithEndpointSubject(v.name), micro.WithEndpointMetadata(v.metadata(res)))
-			if err != nil {
-				return fmt.Errorf("add endpoint %s.%s: %w", res.Plural, v.name, err)
-			}
+	}
+	return e.addDocument(service)
+}
+
+func (e *Endpoints) addDocument(service micro.Service) error {
+	body, err := Document(e.Version)
+	if err != nil {
+		return fmt.Errorf("describe the automation subjects: %w", err)
+	}
+	answer := micro.HandlerFunc(func(msg micro.Request) {
+		if err := msg.Respond(body); err != nil {
+			e.Log.Warn("automation reply not sent", "subject", msg.Subject(), "err", err)
 		}
+	})
+	about := micro.WithEndpointMetadata(map[string]string{"request": documentRequest, "response": documentResponse})
+	if err := service.AddEndpoint(documentName, answer, micro.WithEndpointSubject(DocumentSubject), about); err != nil {
+		return fmt.Errorf("add endpoint %s: %w", DocumentSubject, err)
 	}
 	return nil
 }

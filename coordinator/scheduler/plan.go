@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/coordinator/controller"
@@ -19,6 +20,7 @@ import (
 func Finish(s *controller.Snapshot, changes []controller.Change, now time.Time) []controller.Change {
 	in := Input{Nodes: s.Nodes, Namespaces: s.Namespaces, Leaving: map[*corev1.Pod]bool{}, Now: now}
 	in.readStorage(s)
+	in.Budgets = controller.Rest[*policyv1.PodDisruptionBudget](s, controller.BudgetKind)
 	waiting := stored(s, changes, &in)
 	created := fresh(s, changes, &in)
 	if len(in.Pending) == 0 {
@@ -47,7 +49,7 @@ func Plan(s *controller.Snapshot, now time.Time) ([]controller.Change, time.Time
 func stored(s *controller.Snapshot, changes []controller.Change, in *Input) map[*corev1.Pod]bool {
 	leaving := map[string]bool{}
 	for _, c := range changes {
-		if pod, ok := c.Object.(*corev1.Pod); ok && c.Verb == controller.Delete {
+		if pod, ok := c.Object.(*corev1.Pod); ok && (c.Verb == controller.Delete || c.Verb == controller.Evict) {
 			leaving[pod.Namespace+"/"+pod.Name] = true
 		}
 	}

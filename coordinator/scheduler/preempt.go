@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 )
 
 // How many nodes are looked at closely for victims, as upstream: a tenth of those where it may help, but at least so
@@ -35,12 +36,14 @@ type resident struct {
 	request  request
 	priority int32
 	started  time.Time
+	budgets  []*policyv1.PodDisruptionBudget // that select it and do not count it out already
 }
 
 // candidate is a node with the pods that have to go from there. Pods that are going anyway are not among them.
 type candidate struct {
 	number  int
 	victims []*resident // the most important first
+	broken  int         // victims for which no disruption budget has anything left
 }
 
 // promise reads the nominations of pending pods, which are in the queue's order.
@@ -101,7 +104,7 @@ func (p *placer) preempt(c *class, promised int) (number int, victims []*corev1.
 	}
 	best := slices.MinFunc(candidates, func(a, b candidate) int { return compareCandidates(a, b, promised) })
 	for _, r := range best.victims {
-		p.leave(r.pod)
+		p.leave(r)
 		victims = append(victims, r.pod)
 	}
 	return best.number, victims, true
@@ -111,11 +114,14 @@ func neverPreempts(pod *corev1.Pod) bool {
 	return pod.Spec.PreemptionPolicy != nil && *pod.Spec.PreemptionPolicy == corev1.PreemptNever
 }
 
-func (p *placer) leave(pod *corev1.Pod) {
+func (p *placer) leave(r *resident) {
 	if p.leaving == nil {
 		p.leaving = map[*corev1.Pod]bool{}
 	}
-	p.leaving[pod] = true
+	p.leaving[r.pod] = true
+	for _, b := range r.budgets {
+		p.spent[b]++
+	}
 }
 
 func (p *placer) goes(pod *corev1.Pod) bool { return pod.DeletionTimestamp != nil || p.leaving[pod] }
@@ -128,8 +134,8 @@ func (p *placer) candidates(c *class) []candidate {
 		if math.IsNaN(standing[number]) {
 			continue
 		}
-		if victims, ok := p.victims(c, number); ok {
-			found = append(found, candidate{number, victims})
+		if one, ok := p.victims(c, number); ok {
+			found = append(found, one)
 		}
 		if len(found) == enough {
 			break
@@ -139,35 +145,82 @@ func (p *placer) candidates(c *class) []candidate {
 }
 
 // victims finds out, by trying, which pods have to leave the node; the node is then as it was. It is not ok when the pod
-// would not fit though all less important ones left, or when nobody leaves. Of equal pods the younger ones go.
-func (p *placer) victims(c *class, number int) (victims []*resident, ok bool) {
+// would not fit though all less important ones left, or when nobody leaves. Pods whose disruption budget would be broken
+// go last, as far as that helps; of equal pods the younger ones go.
+func (p *placer) victims(c *class, number int) (found candidate, ok bool) {
+	found.number = number
 	lower := p.lower(number, c.priority)
 	if len(lower) == 0 {
-		return nil, false
+		return found, false
 	}
 	gone := make([]bool, len(lower))
 	for i, r := range lower {
 		gone[i] = true
 		p.lift(r, number)
 	}
+	breaks := p.breaks(lower)
 	if ok = p.admits(c, number); ok {
-		for i, r := range lower {
-			if p.goes(r.pod) {
-				continue
-			}
-			p.put(r, number)
-			if gone[i] = !p.admits(c, number); gone[i] {
-				p.lift(r, number)
-				victims = append(victims, r)
-			}
+		for _, broken := range []bool{true, false} {
+			p.keep(c, number, lower, gone, func(i int) bool { return breaks[i] == broken && !p.goes(lower[i].pod) })
 		}
 	}
 	for i, r := range lower {
-		if gone[i] {
-			p.put(r, number)
+		if !gone[i] {
+			continue
+		}
+		p.put(r, number)
+		if ok && !p.goes(r.pod) {
+			found.add(r, breaks[i])
 		}
 	}
-	return victims, ok
+	return found, ok
+}
+
+func (c *candidate) add(r *resident, breaks bool) {
+	c.victims = append(c.victims, r)
+	if breaks {
+		c.broken++
+	}
+}
+
+// keep lets those of the chosen pods stay that the new one does not need to have gone, the most important first.
+func (p *placer) keep(c *class, number int, lower []*resident, gone []bool, chosen func(i int) bool) {
+	for i, r := range lower {
+		if !chosen(i) {
+			continue
+		}
+		p.put(r, number)
+		if gone[i] = !p.admits(c, number); gone[i] {
+			p.lift(r, number)
+		}
+	}
+}
+
+// breaks tells of each pod whether a disruption budget would be broken when it and all before it went.
+func (p *placer) breaks(pods []*resident) []bool {
+	out := make([]bool, len(pods))
+	if !p.budgets.Any() {
+		return out
+	}
+	taken := map[*policyv1.PodDisruptionBudget]int32{}
+	for i, r := range pods {
+		if p.goes(r.pod) {
+			continue
+		}
+		for _, b := range r.budgets {
+			taken[b]++
+			out[i] = out[i] || taken[b]+p.spent[b] > b.Status.DisruptionsAllowed
+		}
+	}
+	return out
+}
+
+// budgetsOf are the pod's budgets, without those that an eviction has counted down for it already.
+func (p *placer) budgetsOf(pod *corev1.Pod) []*policyv1.PodDisruptionBudget {
+	return slices.DeleteFunc(p.budgets.Of(pod), func(b *policyv1.PodDisruptionBudget) bool {
+		_, promised := b.Status.DisruptedPods[pod.Name]
+		return promised
+	})
 }
 
 // admits reports whether the node, which is not out of question, can take a pod of the class now.
@@ -216,7 +269,7 @@ func (p *placer) housePods() {
 		if pod.Status.StartTime != nil {
 			started = pod.Status.StartTime.Time
 		}
-		p.residents[number] = append(p.residents[number], &resident{pod, requestOf(pod), priority(pod), started})
+		p.residents[number] = append(p.residents[number], &resident{pod, requestOf(pod), priority(pod), started, p.budgetsOf(pod)})
 	}
 	for _, pod := range p.bound {
 		if pod.UID != "" || p.decided {
@@ -238,14 +291,15 @@ func (p *placer) housePods() {
 	}
 }
 
-// compareCandidates prefers, as upstream, the node whose most important victim is the least important; then the least
-// sum of priorities, the fewest victims, and those that started last. A node where nobody has to go is the best; at a
+// compareCandidates prefers, as upstream, the node where the fewest disruption budgets are broken; then the one whose most
+// important victim is the least important, the least sum of priorities, the fewest victims, and those that started last. A node where nobody has to go is the best; at a
 // tie the promised node, then the first by name.
 func compareCandidates(a, b candidate, promised int) int {
 	if len(a.victims) == 0 || len(b.victims) == 0 {
 		return cmp.Or(cmp.Compare(len(a.victims), len(b.victims)), comparePromised(a, b, promised))
 	}
 	return cmp.Or(
+		cmp.Compare(a.broken, b.broken),
 		cmp.Compare(a.victims[0].priority, b.victims[0].priority),
 		cmp.Compare(a.sum(), b.sum()),
 		cmp.Compare(len(a.victims), len(b.victims)),

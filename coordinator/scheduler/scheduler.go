@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"skerry.dev/skerry/coordinator/controller"
@@ -27,7 +28,8 @@ type Input struct {
 	Pending    []*corev1.Pod       // pods to place, each at most once
 	Claims     []*corev1.PersistentVolumeClaim
 	Volumes    []*corev1.PersistentVolume
-	Leaving    map[*corev1.Pod]bool // bound pods that are about to be deleted, beside those that are being deleted
+	Budgets    []*policyv1.PodDisruptionBudget // which preemption breaks only where nothing else helps
+	Leaving    map[*corev1.Pod]bool            // bound pods that are about to be deleted, beside those that are being deleted
 	Now        time.Time
 }
 
@@ -144,8 +146,10 @@ type placer struct {
 	bound     []*corev1.Pod
 	leaving   map[*corev1.Pod]bool // the caller's, and victims of this call
 	lowest    int32                // priority of bound pods
-	residents [][]*resident        // by node number; nil until somebody looks for victims
-	promises  []promise            // in the queue's order
+	budgets   *controller.Budgets
+	spent     map[*policyv1.PodDisruptionBudget]int32 // by victims of this call
+	residents [][]*resident                           // by node number; nil until somebody looks for victims
+	promises  []promise                               // in the queue's order
 	placed    []placement
 	decided   bool // all pods have their decision
 	kept      int  // how many of them were looked at
@@ -157,6 +161,7 @@ func newPlacer(in Input) *placer {
 	p := &placer{
 		classes: map[string]*class{}, standings: map[string][]float64{}, families: map[string]family{}, images: map[string]int{},
 		byName: make(map[string]int, len(in.Nodes)), leaving: maps.Clone(in.Leaving), lowest: math.MaxInt32,
+		budgets: controller.NewBudgets(in.Budgets), spent: map[*policyv1.PodDisruptionBudget]int32{},
 	}
 	for _, n := range in.Nodes {
 		state := newNode(n)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -25,6 +26,7 @@ func TestScripts(t *testing.T) {
 			"node":      func(args []string) ([]string, error) { return nil, w.node(args) },
 			"namespace": func(args []string) ([]string, error) { return nil, w.namespace(args) },
 			"claim":     func(args []string) ([]string, error) { return nil, w.claim(args) },
+			"budget":    func(args []string) ([]string, error) { return nil, w.budget(args) },
 			"pod":       func(args []string) ([]string, error) { return nil, w.pod(args) },
 			"place":     func([]string) ([]string, error) { return w.place(), nil },
 			"gone":      func([]string) ([]string, error) { return w.gone(), nil },
@@ -63,6 +65,27 @@ func (s *script) node(args []string) error {
 		}
 	}
 	s.in.Nodes = append(s.in.Nodes, n)
+	return nil
+}
+
+// budget name label:k=v allowed=n disrupted=pod: of the pods in the default namespace with that label.
+func (s *script) budget(args []string) error {
+	b := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: args[0]}}
+	b.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{}}
+	for _, arg := range args[1:] {
+		k, v, _ := strings.Cut(arg, "=")
+		switch {
+		case strings.HasPrefix(k, "label:"):
+			b.Spec.Selector.MatchLabels[strings.TrimPrefix(k, "label:")] = v
+		case k == "disrupted":
+			b.Status.DisruptedPods = map[string]metav1.Time{v: metav1.NewTime(now)}
+		case k == "allowed":
+			if _, err := fmt.Sscan(v, &b.Status.DisruptionsAllowed); err != nil {
+				return err
+			}
+		}
+	}
+	s.in.Budgets = append(s.in.Budgets, b)
 	return nil
 }
 

@@ -118,10 +118,10 @@ func (p *planner) starting(m *api.MovePlan, old, replacement *corev1.Pod) {
 		p.finish(m, Done, "the pod went by itself, its replacement stays")
 	case replacement == nil || !controller.PodActive(replacement):
 		p.fail(m, old, replacement, "the replacement ended before it was ready")
-	case p.takesOver(replacement):
+	case p.takesOver(replacement) && p.guard(old) == "":
 		p.toStopping(m, old)
 	case !due.After(p.now):
-		p.fail(m, old, replacement, fmt.Sprintf("the replacement was not ready within %s", p.Deadline))
+		p.fail(m, old, replacement, p.tooLate(old, replacement))
 	case p.unready(m.Spec.To):
 		p.fail(m, old, replacement, fmt.Sprintf("node %s is not ready any more", m.Spec.To))
 	default:
@@ -138,6 +138,24 @@ func (p *planner) takesOver(replacement *corev1.Pod) bool {
 	available, due := controller.PodAvailable(replacement, seconds, p.now)
 	p.wake = controller.Sooner(p.wake, due)
 	return available
+}
+
+// tooLate is why the replacement could not take over in time.
+func (p *planner) tooLate(old, replacement *corev1.Pod) string {
+	if words := p.guard(old); words != "" && p.takesOver(replacement) {
+		return fmt.Sprintf("%s for %s", words, p.Deadline)
+	}
+	return fmt.Sprintf("the replacement was not ready within %s", p.Deadline)
+}
+
+// guard is why the pod's disruption budget does not let it go now; empty when it does.
+func (p *planner) guard(pod *corev1.Pod) string {
+	for _, b := range p.budgets.Of(pod) {
+		if _, promised := b.Status.DisruptedPods[pod.Name]; !promised && b.Status.DisruptionsAllowed < 1 {
+			return fmt.Sprintf("disruption budget %s did not let the pod go", b.Name)
+		}
+	}
+	return ""
 }
 
 func (p *planner) unready(node string) bool {
@@ -158,7 +176,7 @@ func (p *planner) fail(m *api.MovePlan, old, replacement *corev1.Pod, why string
 
 func (p *planner) toStopping(m *api.MovePlan, old *corev1.Pod) {
 	p.changes = append(p.changes, controller.Change{
-		Verb: controller.Delete, Object: old,
+		Verb: controller.Evict, Object: old,
 		Events: []controller.Event{{
 			Regarding: controller.PodReference(old), Type: corev1.EventTypeNormal, Reason: "Rebalanced", Component: api.ComponentController,
 			Message: fmt.Sprintf("Stopping: %s on %s has taken over", m.Status.Replacement, m.Spec.To),
@@ -174,8 +192,10 @@ func (p *planner) stopping(m *api.MovePlan, old *corev1.Pod) {
 	switch {
 	case old == nil || controller.PodFinished(old):
 		p.finish(m, Done, fmt.Sprintf("moved from %s to %s", m.Spec.From, m.Spec.To))
-	case old.DeletionTimestamp == nil: // the coordinator ended between the two writes
-		p.changes = append(p.changes, controller.Change{Verb: controller.Delete, Object: old})
+	case old.DeletionTimestamp == nil && m.Status.Started != nil && !m.Status.Started.Add(2*p.Deadline).After(p.now):
+		p.fail(m, old, p.replacement(m), p.guard(old))
+	case old.DeletionTimestamp == nil: // the coordinator ended between the two writes, or somebody else used the budget up
+		p.changes = append(p.changes, controller.Change{Verb: controller.Evict, Object: old})
 	default:
 		due := old.DeletionTimestamp.Add(p.Deadline)
 		if !due.After(p.now) {

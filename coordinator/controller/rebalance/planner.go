@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -40,6 +41,7 @@ type planner struct {
 	byOwner map[types.UID][]*corev1.Pod
 	sets    map[types.UID]*appsv1.ReplicaSet
 	nodes   map[string]*corev1.Node
+	budgets *controller.Budgets
 	busy    int // moves that were under way before this run
 	changes []controller.Change
 	wake    time.Time
@@ -55,6 +57,7 @@ func (p *planner) index() {
 	for _, rs := range p.s.ReplicaSets {
 		p.sets[rs.UID] = rs
 	}
+	p.budgets = controller.NewBudgets(controller.Rest[*policyv1.PodDisruptionBudget](p.s, controller.BudgetKind))
 	p.nodes = make(map[string]*corev1.Node, len(p.s.Nodes))
 	for _, n := range p.s.Nodes {
 		p.nodes[n.Name] = n

@@ -152,6 +152,8 @@ func (p *planner) unsuitable(pod *corev1.Pod) string {
 		return "its ReplicaSet is changing"
 	case p.rollingOut(rs):
 		return "its Deployment is rolling out"
+	case len(p.budgets.Of(pod)) > 1:
+		return "it has more than one disruption budget"
 	}
 	return localData(pod)
 }

@@ -6,6 +6,8 @@ package rebalance
 import (
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"skerry.dev/skerry/coordinator/controller"
 )
 
@@ -55,7 +57,7 @@ func or[T float64 | time.Duration | int](value, otherwise T) T {
 func Controller(o Options) controller.Controller {
 	o = o.withDefaults()
 	reads := controller.Pods | controller.Nodes | controller.ReplicaSets | controller.Deployments | controller.Moves
-	return controller.Controller{Name: "rebalance", Reads: reads, Plan: o.plan, Pace: time.Second / 4}
+	return controller.Controller{Name: "rebalance", Reads: reads, Rest: []schema.GroupKind{controller.BudgetKind}, Plan: o.plan, Pace: time.Second / 4}
 }
 
 // plan drives the move that is under way, or begins one.

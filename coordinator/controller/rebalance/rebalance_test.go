@@ -11,11 +11,14 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"skerry.dev/skerry/coordinator/controller"
 	"skerry.dev/skerry/coordinator/controller/controllertest"
+	"skerry.dev/skerry/coordinator/controller/disruption"
 	"skerry.dev/skerry/coordinator/controller/rebalance"
 	"skerry.dev/skerry/coordinator/controller/replicaset"
 	"skerry.dev/skerry/coordinator/scheduler"
@@ -26,7 +29,7 @@ func TestScripts(t *testing.T) {
 	controllertest.Scripts(t, "testdata/*.txt", func(*testing.T) map[string]controllertest.Command {
 		w := controllertest.New()
 		w.Now = w.Now.Add(time.Hour)
-		commands := w.Commands(rebalance.Controller(rebalance.Options{}).Plan, replicaset.Plan, scheduler.Plan)
+		commands := w.Commands(rebalance.Controller(rebalance.Options{}).Plan, replicaset.Plan, scheduler.Plan, disruption.Plan)
 		commands["node"] = func(args []string) ([]string, error) { return nil, node(w, args) }
 		commands["replicaset"] = func(args []string) ([]string, error) { return nil, set(w, args) }
 		commands["annotate"] = func(args []string) ([]string, error) {
@@ -35,6 +38,7 @@ func TestScripts(t *testing.T) {
 			w.Put(p)
 			return nil, nil
 		}
+		commands["budget"] = func(args []string) ([]string, error) { return nil, budget(w, args) }
 		commands["use"] = func(args []string) ([]string, error) { return nil, use(w, args) }
 		commands["dry-run"] = func([]string) ([]string, error) {
 			text := rebalance.Propose(w.Snapshot(), w.Now, rebalance.Options{}).String()
@@ -44,6 +48,18 @@ func TestScripts(t *testing.T) {
 		commands["where"] = func([]string) ([]string, error) { return where(w), nil }
 		return commands
 	})
+}
+
+// budget app min: at least so many pods of the app must be available.
+func budget(w *controllertest.World, args []string) error {
+	least := intstr.Parse(args[1])
+	b := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: args[0]}}
+	if have, ok := w.Get(b).(*policyv1.PodDisruptionBudget); ok {
+		b = have.DeepCopy()
+	}
+	b.Spec = policyv1.PodDisruptionBudgetSpec{MinAvailable: &least, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": args[0]}}}
+	w.Put(b)
+	return nil
 }
 
 // node name [cpu=4] [memory=4Gi] [ready=false] [cordoned=true]: ready since an hour when it is new, since now otherwise.

@@ -276,6 +276,7 @@ func (c *Core) newShell() (*controller.Shell, error) {
 			deployment.Controller(),
 			rebalance.Controller(c.config.rebalanceOptions()),
 			replicaset.Controller(),
+			replicaset.Replication(),
 			daemonset.Controller(),
 			statefulset.Controller(),
 			job.Controller(),

@@ -100,6 +100,8 @@ func fieldsOf(obj runtime.Object) fields.Set {
 		return fields.Set{"spec.clusterIP": o.Spec.ClusterIP, "spec.type": string(o.Spec.Type)}
 	case *appsv1.ReplicaSet:
 		return fields.Set{"status.replicas": strconv.Itoa(int(o.Status.Replicas))}
+	case *corev1.ReplicationController:
+		return fields.Set{"status.replicas": strconv.Itoa(int(o.Status.Replicas))}
 	case *batchv1.Job:
 		return fields.Set{"status.successful": strconv.Itoa(int(o.Status.Succeeded))}
 	}

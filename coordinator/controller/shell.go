@@ -230,14 +230,15 @@ func (s *Shell) write(ctx context.Context, c Change) {
 	}
 }
 
-// complain tells people about a refused create at its owner, where they look. A ReplicaSet says so itself, in its status.
+// complain tells people about a refused create at its owner, where they look. A ReplicaSet and a ReplicationController
+// say so themselves, in their status.
 func (s *Shell) complain(c Change, err error) {
 	o, ok := c.Object.(metav1.Object)
 	if !ok || c.Verb != Create {
 		return
 	}
 	owner := metav1.GetControllerOfNoCopy(o)
-	if owner == nil || owner.Kind == ReplicaSetKind.Kind {
+	if owner == nil || owner.Kind == ReplicaSetKind.Kind || owner.Kind == ReplicationControllerKind.Kind {
 		return
 	}
 	s.Recorder.Record(Event{

@@ -6,6 +6,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	genericvalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,7 +20,7 @@ import (
 
 var scaleKind = autoscalingv1.SchemeGroupVersion.WithKind("Scale")
 
-// GetScale is the scale of a deployment, replica set or stateful set.
+// GetScale is the scale of a deployment, replica set, stateful set or replication controller.
 func (s *Store) GetScale(res *resource.Resource, namespace, name string) (*autoscalingv1.Scale, error) {
 	item, ok := s.view.Get(res, namespace, name)
 	if !ok {
@@ -56,6 +57,8 @@ func scaleOf(obj runtime.Object) (*autoscalingv1.Scale, error) {
 		return newScale(o, o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector)
 	case *appsv1.StatefulSet:
 		return newScale(o, o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector)
+	case *corev1.ReplicationController:
+		return newScale(o, o.Spec.Replicas, o.Status.Replicas, &metav1.LabelSelector{MatchLabels: o.Spec.Selector})
 	}
 	return nil, apierrors.NewBadRequest(fmt.Sprintf("%T cannot be scaled", obj))
 }
@@ -95,6 +98,8 @@ func withScale(item *view.Item, obj runtime.Object) (runtime.Object, error) {
 	case *appsv1.ReplicaSet:
 		o.Spec.Replicas = &scale.Spec.Replicas
 	case *appsv1.StatefulSet:
+		o.Spec.Replicas = &scale.Spec.Replicas
+	case *corev1.ReplicationController:
 		o.Spec.Replicas = &scale.Spec.Replicas
 	default:
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("%T cannot be scaled", out))

@@ -6,6 +6,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -47,6 +48,23 @@ func replicaSetStrategy() *strategy {
 			}
 		}),
 		status: two(func(rs, old *appsv1.ReplicaSet) { old.Spec.DeepCopyInto(&rs.Spec) }),
+		rules:  templateRules,
+	}
+}
+
+func replicationControllerStrategy() *strategy {
+	return &strategy{
+		create: one(func(c *corev1.ReplicationController) {
+			c.Status = corev1.ReplicationControllerStatus{}
+			c.Generation = 1
+		}),
+		update: two(func(c, old *corev1.ReplicationController) {
+			old.Status.DeepCopyInto(&c.Status)
+			if !equality.Semantic.DeepEqual(c.Spec, old.Spec) {
+				c.Generation = old.Generation + 1
+			}
+		}),
+		status: two(func(c, old *corev1.ReplicationController) { old.Spec.DeepCopyInto(&c.Spec) }),
 		rules:  templateRules,
 	}
 }
@@ -128,6 +146,10 @@ func templateRules(obj, _ runtime.Object) field.ErrorList {
 		return podRules(&w.Spec.Template.Spec, path)
 	case *appsv1.DaemonSet:
 		return podRules(&w.Spec.Template.Spec, path)
+	case *corev1.ReplicationController:
+		if w.Spec.Template != nil { // upstream's rules say that there must be one
+			return podRules(&w.Spec.Template.Spec, path)
+		}
 	case *batchv1.Job:
 		return podRules(&w.Spec.Template.Spec, path)
 	case *batchv1.CronJob:

@@ -44,6 +44,9 @@ func core() []*Resource {
 		kind[corev1.Pod, corev1.PodList](pod, "pods", Resource{
 			ShortNames: []string{"po"}, Categories: []string{"all"}, Namespaced: true, Subresources: podSubresources(pod),
 		}),
+		kind[corev1.ReplicationController, corev1.ReplicationControllerList](v1.WithKind("ReplicationController"), "replicationcontrollers", Resource{
+			ShortNames: []string{"rc"}, Categories: []string{"all"}, Namespaced: true, Subresources: []Subresource{scale(), status(v1.WithKind("ReplicationController"))},
+		}),
 		kind[corev1.Service, corev1.ServiceList](v1.WithKind("Service"), "services", Resource{
 			ShortNames: []string{"svc"}, Categories: []string{"all"}, Namespaced: true, Subresources: []Subresource{
 				{"proxy", v1.WithKind("ServiceProxyOptions"), []string{"create", "delete", "get", "patch", "update"}}, status(v1.WithKind("Service")),

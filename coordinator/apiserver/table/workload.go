@@ -50,6 +50,25 @@ func replicaSetCells(r *appsv1.ReplicaSet, now time.Time) []any {
 	}
 }
 
+var replicationControllerLayout = layout(replicationControllerCells,
+	name,
+	number("Desired", corev1.ReplicationControllerSpec{}.SwaggerDoc()["replicas"]),
+	number("Current", corev1.ReplicationControllerStatus{}.SwaggerDoc()["replicas"]),
+	number("Ready", corev1.ReplicationControllerStatus{}.SwaggerDoc()["readyReplicas"]),
+	age, wideContainers, wideImages, wide(text("Selector", corev1.ReplicationControllerSpec{}.SwaggerDoc()["selector"])),
+)
+
+func replicationControllerCells(c *corev1.ReplicationController, now time.Time) []any {
+	var names, images string
+	if c.Spec.Template != nil {
+		names, images = containers(c.Spec.Template.Spec.Containers)
+	}
+	return []any{
+		c.Name, replicas(c.Spec.Replicas), int64(c.Status.Replicas), int64(c.Status.ReadyReplicas),
+		since(c.CreationTimestamp, now), names, images, selector(&metav1.LabelSelector{MatchLabels: c.Spec.Selector}),
+	}
+}
+
 var statefulSetLayout = layout(statefulSetCells,
 	name, text("Ready", "Number of the pod with ready state"), age, wideContainers, wideImages,
 )

@@ -12,12 +12,16 @@ import (
 
 // NewPod makes the pod that rs asks for, under that name.
 func NewPod(rs *appsv1.ReplicaSet, name string) *corev1.Pod {
+	return newPod(rs, name, controller.Reference(rs, "apps/v1", "ReplicaSet"))
+}
+
+func newPod(rs *appsv1.ReplicaSet, name string, owner metav1.OwnerReference) *corev1.Pod {
 	template := rs.Spec.Template.DeepCopy()
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: rs.Namespace, Name: name, GenerateName: prefix(rs),
 			Labels: maps.Clone(template.Labels), Annotations: maps.Clone(template.Annotations), Finalizers: template.Finalizers,
-			OwnerReferences: []metav1.OwnerReference{reference(rs)},
+			OwnerReferences: []metav1.OwnerReference{owner},
 		},
 		Spec: template.Spec,
 	}

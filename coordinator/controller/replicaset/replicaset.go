@@ -27,15 +27,28 @@ func Controller() controller.Controller {
 // Plan decides for every ReplicaSet. It never asks for more pods than are missing in s: names of new pods follow from the
 // ReplicaSet, the revision of s and their number, so a plan that is performed twice creates once.
 func Plan(s *controller.Snapshot, now time.Time) ([]controller.Change, time.Time) {
-	p := &planner{s: s, now: now, byOwner: controller.PodsByOwner(s.Pods), closing: controller.Closing(s.Namespaces)}
+	return plan(s, now, s.ReplicaSets, sort{"apps/v1", "ReplicaSet", true, func(rs *appsv1.ReplicaSet) controller.Object { return rs }})
+}
+
+// sort is what kind of object is planned for. ReplicationControllers are planned as the ReplicaSets that they could be.
+type sort struct {
+	apiVersion, kind  string
+	countsTerminating bool                                       // in its status
+	stored            func(*appsv1.ReplicaSet) controller.Object // the object of that kind
+}
+
+func plan(s *controller.Snapshot, now time.Time, sets []*appsv1.ReplicaSet, of sort) ([]controller.Change, time.Time) {
+	p := &planner{s: s, now: now, sets: sets, sort: of, byOwner: controller.PodsByOwner(s.Pods), closing: controller.Closing(s.Namespaces)}
 	p.orphans = byNamespace(p.byOwner[""])
-	for _, rs := range s.ReplicaSets {
+	for _, rs := range sets {
 		p.plan(rs)
 	}
 	return p.changes, p.wake
 }
 
 type planner struct {
+	sort
+	sets    []*appsv1.ReplicaSet
 	s       *controller.Snapshot
 	now     time.Time
 	byOwner map[types.UID][]*corev1.Pod
@@ -95,7 +108,7 @@ func (p *planner) adopt(rs *appsv1.ReplicaSet, selector labels.Selector, c claim
 			continue
 		}
 		adopted := pod.DeepCopy()
-		adopted.OwnerReferences = append(adopted.OwnerReferences, reference(rs))
+		adopted.OwnerReferences = append(adopted.OwnerReferences, p.reference(rs))
 		p.changes = append(p.changes, controller.Change{Verb: controller.Update, Object: adopted})
 		c.counted = append(c.counted, pod)
 	}
@@ -133,10 +146,10 @@ func (p *planner) scale(rs *appsv1.ReplicaSet, c claims) {
 func (p *planner) create(rs *appsv1.ReplicaSet, count int) {
 	names := controller.NewNames(rs, p.s.Revision, p.byOwner[rs.UID])
 	for range count {
-		pod := NewPod(rs, names.Next(prefix(rs)))
+		pod := newPod(rs, names.Next(prefix(rs)), p.reference(rs))
 		p.changes = append(p.changes, controller.Change{
 			Verb: controller.Create, Object: pod,
-			Events: []controller.Event{event(rs, "SuccessfulCreate", "Created pod: "+pod.Name)},
+			Events: []controller.Event{p.event(rs, "SuccessfulCreate", "Created pod: "+pod.Name)},
 		})
 	}
 }
@@ -145,7 +158,7 @@ func (p *planner) remove(rs *appsv1.ReplicaSet, pods []*corev1.Pod, count int) {
 	for _, pod := range victims(pods, p.siblings(rs), count, p.now) {
 		p.changes = append(p.changes, controller.Change{
 			Verb: controller.Delete, Object: pod,
-			Events: []controller.Event{event(rs, "SuccessfulDelete", "Deleted pod: "+pod.Name)},
+			Events: []controller.Event{p.event(rs, "SuccessfulDelete", "Deleted pod: "+pod.Name)},
 		})
 	}
 }
@@ -157,7 +170,7 @@ func (p *planner) siblings(rs *appsv1.ReplicaSet) []*corev1.Pod {
 		return p.byOwner[rs.UID]
 	}
 	if p.related == nil {
-		p.related = relatives(p.s.ReplicaSets)
+		p.related = relatives(p.sets)
 	}
 	var pods []*corev1.Pod
 	for _, other := range p.related[ref.UID] {
@@ -198,13 +211,13 @@ func wanted(rs *appsv1.ReplicaSet) int32 {
 	return *rs.Spec.Replicas
 }
 
-func reference(rs *appsv1.ReplicaSet) metav1.OwnerReference {
-	return controller.Reference(rs, "apps/v1", "ReplicaSet")
+func (s sort) reference(rs *appsv1.ReplicaSet) metav1.OwnerReference {
+	return controller.Reference(rs, s.apiVersion, s.kind)
 }
 
-func event(rs *appsv1.ReplicaSet, reason, message string) controller.Event {
+func (s sort) event(rs *appsv1.ReplicaSet, reason, message string) controller.Event {
 	return controller.Event{
-		Regarding: corev1.ObjectReference{APIVersion: "apps/v1", Kind: "ReplicaSet", Namespace: rs.Namespace, Name: rs.Name, UID: rs.UID, ResourceVersion: rs.ResourceVersion},
+		Regarding: corev1.ObjectReference{APIVersion: s.apiVersion, Kind: s.kind, Namespace: rs.Namespace, Name: rs.Name, UID: rs.UID, ResourceVersion: rs.ResourceVersion},
 		Type:      corev1.EventTypeNormal, Reason: reason, Message: message, Component: api.ComponentController,
 	}
 }

@@ -20,8 +20,13 @@ import (
 func TestScripts(t *testing.T) {
 	controllertest.Scripts(t, "testdata/*.txt", func(*testing.T) map[string]controllertest.Command {
 		w := controllertest.New()
-		commands := w.Commands(replicaset.Plan)
+		commands := w.Commands(replicaset.Plan, replicaset.PlanReplication)
+		commands["rc"] = func(args []string) ([]string, error) { return nil, putController(w, args) }
 		commands["replicaset"] = func(args []string) ([]string, error) { return nil, put(w, args) }
+		commands["refuse"] = func(args []string) ([]string, error) {
+			w.Refuse = func(controller.Object) string { return strings.Join(args, " ") }
+			return nil, nil
+		}
 		commands["pod"] = func(args []string) ([]string, error) { return nil, putPod(w, args) }
 		commands["closing"] = func(args []string) ([]string, error) {
 			w.Put(&corev1.Namespace{
@@ -60,6 +65,27 @@ func put(w *controllertest.World, args []string) error {
 		rs.Status = have.(*appsv1.ReplicaSet).Status
 	}
 	w.Put(rs)
+	return nil
+}
+
+// putController is put for a ReplicationController.
+func putController(w *controllertest.World, args []string) error {
+	settings, err := controllertest.Args(args[1:])
+	if err != nil {
+		return err
+	}
+	var replicas int32
+	if _, err := fmt.Sscan(settings["replicas"], &replicas); err != nil {
+		return err
+	}
+	rs := newSet(args[0], replicas)
+	rc := &corev1.ReplicationController{ObjectMeta: rs.ObjectMeta, Spec: corev1.ReplicationControllerSpec{
+		Replicas: &replicas, Selector: rs.Spec.Selector.MatchLabels, Template: &rs.Spec.Template,
+	}}
+	if have, ok := w.Get(rc).(*corev1.ReplicationController); ok {
+		rc.ObjectMeta, rc.Status = have.ObjectMeta, have.Status
+	}
+	w.Put(rc)
 	return nil
 }
 

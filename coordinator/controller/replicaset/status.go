@@ -15,6 +15,9 @@ import (
 // status writes what the snapshot shows; pods that this plan only asks for are not counted before they exist.
 func (p *planner) status(rs *appsv1.ReplicaSet, c claims) {
 	status, wake := observe(rs, c, p.now)
+	if !p.countsTerminating {
+		status.TerminatingReplicas = nil
+	}
 	p.wake = controller.Sooner(p.wake, wake)
 	refusal := p.s.Refused[rs.UID]
 	status.Conditions = failure(rs.Status.Conditions, refusal, p.now)
@@ -23,9 +26,9 @@ func (p *planner) status(rs *appsv1.ReplicaSet, c claims) {
 	}
 	updated := rs.DeepCopy()
 	updated.Status = status
-	change := controller.Change{Verb: controller.Status, Object: updated}
+	change := controller.Change{Verb: controller.Status, Object: p.stored(updated)}
 	if refusal != "" && condition(rs.Status.Conditions) == nil {
-		e := event(rs, "FailedCreate", "Error creating: "+refusal)
+		e := p.event(rs, "FailedCreate", "Error creating: "+refusal)
 		e.Type = corev1.EventTypeWarning
 		change.Events = append(change.Events, e)
 	}

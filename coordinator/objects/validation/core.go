@@ -25,6 +25,7 @@ func (v *Validator) addCore() {
 		return append(corerules.ValidateNode(obj), corerules.ValidateNodeUpdate(obj, old)...)
 	}, corerules.ValidateNodeUpdate, nil)
 	kind(v, coreKind("Pod"), createPod, updatePod, updatePodStatus, warnPod)
+	v.addReplicationController()
 	kind(v, coreKind("Service"), corerules.ValidateServiceCreate, corerules.ValidateServiceUpdate, corerules.ValidateServiceStatusUpdate,
 		func(_ context.Context, obj, old *core.Service) []string {
 			return serviceapi.GetWarningsForService(obj, old)
@@ -34,6 +35,19 @@ func (v *Validator) addCore() {
 	kind(v, coreKind("Secret"), corerules.ValidateSecret, corerules.ValidateSecretUpdate, nil, nil)
 	kind(v, coreKind("ServiceAccount"), corerules.ValidateServiceAccount, corerules.ValidateServiceAccountUpdate, nil, nil)
 	kind[core.Event](v, coreKind("Event"), nil, nil, nil, nil) // its rules depend on the version asked for: see CreateEvent
+}
+
+func (v *Validator) addReplicationController() {
+	kind(v, coreKind("ReplicationController"), func(c *core.ReplicationController) field.ErrorList {
+		return corerules.ValidateReplicationController(c, podapi.GetValidationOptionsFromPodTemplate(c.Spec.Template, nil))
+	}, func(c, old *core.ReplicationController) field.ErrorList {
+		return corerules.ValidateReplicationControllerUpdate(c, old, podapi.GetValidationOptionsFromPodTemplate(c.Spec.Template, old.Spec.Template))
+	}, corerules.ValidateReplicationControllerStatusUpdate, func(ctx context.Context, c, old *core.ReplicationController) []string {
+		if old == nil {
+			return append(warnName(c.Name, "Pod names and hostnames"), warnTemplate(ctx, c.Spec.Template, nil)...)
+		}
+		return warnTemplate(ctx, c.Spec.Template, old.Spec.Template)
+	})
 }
 
 func podOptions(pod, old *core.Pod) corerules.PodValidationOptions {

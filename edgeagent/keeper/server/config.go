@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,6 +32,27 @@ type machine struct {
 	memorySwap bool // v1 counts swap
 	// capabilities are the keeper's own: more than these cannot be given, so they are what privileged means.
 	capabilities []string
+	// oomScoreAdj is the keeper's own, below which it can put nobody unless it has CAP_SYS_RESOURCE.
+	oomScoreAdj int
+}
+
+// oomScoreAdjOf is what spec asks for, or as near to it as the keeper may go: a container that the kernel kills sooner than it should is
+// better than none. containerd calls this restrict_oom_score_adj.
+func oomScoreAdjOf(spec *keeper.Spec, m machine) *int {
+	asked := spec.OOMScoreAdj
+	if asked == nil || *asked >= m.oomScoreAdj || slices.Contains(m.capabilities, "CAP_SYS_RESOURCE") {
+		return asked
+	}
+	return &m.oomScoreAdj
+}
+
+// ownOOMScoreAdj reads this process's.
+func ownOOMScoreAdj() (int, error) {
+	data, err := os.ReadFile("/proc/self/oom_score_adj")
+	if err != nil {
+		return 0, fmt.Errorf("read own OOM score: %w", err)
+	}
+	return strconv.Atoi(strings.TrimSpace(string(data)))
 }
 
 // configOf translates a valid spec for libcontainer.
@@ -51,7 +73,7 @@ func configOf(spec *keeper.Spec, m machine) (*configs.Config, error) {
 		Rootfs: spec.Rootfs, Readonlyfs: spec.ReadonlyRootfs,
 		Namespaces: namespacesOf(spec.Namespaces), Mounts: mountsOf(spec), Devices: nodes,
 		Capabilities: caps, NoNewPrivileges: spec.NoNewPrivs,
-		Sysctl: spec.Sysctls, Rlimits: limits, OomScoreAdj: spec.OOMScoreAdj,
+		Sysctl: spec.Sysctls, Rlimits: limits, OomScoreAdj: oomScoreAdjOf(spec, m),
 		Cgroups: &cgroups.Cgroup{Path: spec.CgroupPath, Resources: resourcesOf(spec.Resources, m)},
 	}
 	c.Cgroups.Devices = rules

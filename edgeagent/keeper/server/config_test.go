@@ -85,6 +85,19 @@ func TestNamespacesOf(t *testing.T) {
 	}
 }
 
+func TestOOMScoreAdjOf(t *testing.T) {
+	low, high := -997, 500
+	free, bound := machine{capabilities: []string{"CAP_SYS_RESOURCE"}}, machine{oomScoreAdj: 3}
+	for _, c := range []struct {
+		in, want *int
+		on       machine
+	}{{nil, nil, bound}, {&low, &low, free}, {&high, &high, bound}, {&low, &bound.oomScoreAdj, bound}} {
+		if diff := cmp.Diff(c.want, oomScoreAdjOf(&keeper.Spec{OOMScoreAdj: c.in}, c.on)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
 func TestConfigRefuses(t *testing.T) {
 	for name, spec := range map[string]*keeper.Spec{
 		"capability":  {Capabilities: []string{"CAP_FLY"}},

@@ -26,7 +26,7 @@ type listener struct{ file *os.File }
 
 // listen makes the socket, in place of one left over by an earlier keeper: the state folder's lock says that it is gone.
 func listen(path string) (*listener, error) {
-	if err := os.Chmod(filepath.Dir(path), 0o700); err != nil {
+	if err := guard(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -50,6 +50,16 @@ func bindAt(fd int, path string) error {
 		return err
 	}
 	return os.NewSyscallError("listen", unix.Listen(fd, backlog))
+}
+
+// guard keeps others from replacing the socket, or seeing what is beside it. They may still pass through: containers of other users come to
+// their root file systems that way, and the socket has a mode of its own.
+func guard(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	return os.Chmod(dir, info.Mode().Perm()&0o711)
 }
 
 // run accepts until ctx ends, talks on each connection in a goroutine of its own, and returns when all have ended.

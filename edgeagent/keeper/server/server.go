@@ -89,6 +89,12 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	if s.machine.capabilities, err = ownCapabilities(); err != nil {
 		return nil, err
 	}
+	if s.machine.oomScoreAdj, err = ownOOMScoreAdj(); err != nil {
+		return nil, err
+	}
+	if !slices.Contains(s.machine.capabilities, "CAP_SYS_RESOURCE") {
+		log.Warn("containers cannot be protected from the kernel's OOM killer: the keeper lacks CAP_SYS_RESOURCE", "score", s.machine.oomScoreAdj)
+	}
 	adoptLibraryLog(log)
 	if err := s.claim(); err != nil {
 		return nil, err

@@ -27,6 +27,9 @@ const (
 	// share bounds what planning takes of one core: a pass whose plans took long is not followed by the next one before
 	// share times as long, so that a large cluster's steady changes are planned in larger bundles.
 	share = 10
+	// worth is how much sooner each change of a pass lets the next one follow, whatever share says: a pass that brought
+	// many was not in vain, and writing them takes longer than planning did.
+	worth = 2 * time.Millisecond
 	// writers bounds the writes under way; the store commits what comes together with one sync.
 	writers = 64
 	// writeTimeout bounds one write, so that a store that hangs does not stop the others' plans for longer.
@@ -111,8 +114,9 @@ func (s *Shell) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		started := time.Now()
-		wake, planned := s.pass(ctx, started)
-		if !pause(ctx, max(fold, share*planned)-time.Since(started)) {
+		wake, planned, changes := s.pass(ctx, started)
+		rest := max(fold, share*planned-time.Duration(changes)*worth)
+		if !pause(ctx, rest-time.Since(started)) {
 			return context.Cause(ctx)
 		}
 		if wake.IsZero() {
@@ -136,9 +140,9 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// pass runs the plans once and performs their changes. It returns when to pass again though nothing changes, and how long
-// the planning took.
-func (s *Shell) pass(ctx context.Context, now time.Time) (wake time.Time, planned time.Duration) {
+// pass runs the plans once and performs their changes. It returns when to pass again though nothing changes, how long the
+// planning took, and how many changes it brought.
+func (s *Shell) pass(ctx context.Context, now time.Time) (wake time.Time, planned time.Duration, made int) {
 	snapshot := *s.Source.Snapshot()
 	snapshot.Refused = s.ledger.refusals()
 	var changes []Change
@@ -153,7 +157,7 @@ func (s *Shell) pass(ctx context.Context, now time.Time) (wake time.Time, planne
 	due, held := s.ledger.due(changes, now)
 	planned = time.Since(now)
 	s.perform(ctx, due)
-	return Sooner(Sooner(wake, held), s.ledger.retry(due)), planned
+	return Sooner(Sooner(wake, held), s.ledger.retry(due)), planned, len(due)
 }
 
 // concerned reports whether anything that p reads differs from what it last saw.

@@ -37,6 +37,7 @@ import (
 	"skerry.dev/skerry/coordinator/controller/performer"
 	"skerry.dev/skerry/coordinator/controller/rebalance"
 	"skerry.dev/skerry/coordinator/controller/replicaset"
+	"skerry.dev/skerry/coordinator/controller/resourcequota"
 	"skerry.dev/skerry/coordinator/controller/statefulset"
 	"skerry.dev/skerry/coordinator/fleet"
 	"skerry.dev/skerry/coordinator/metrics"
@@ -283,6 +284,7 @@ func (c *Core) newShell() (*controller.Shell, error) {
 			cronjob.Controller(),
 			endpoints.Controller(),
 			disruption.Controller(),
+			resourcequota.Controller(),
 			clusterrole.Controller(),
 			garbage.Events(0),
 		}, garbage.Controller(garbage.Options{})...),

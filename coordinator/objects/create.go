@@ -136,9 +136,15 @@ func (s *Store) createOne(ctx context.Context, res *resource.Resource, obj runti
 	if err != nil {
 		return err
 	}
+	charged, err := s.charge(res, obj, nil, w.DryRun)
+	if err != nil {
+		reserved.settle(err)
+		return err
+	}
 	err = s.attempt(ctx, res, metaOf(obj).GetNamespace(), metaOf(obj).GetName(), "create", true, func(ctx context.Context, item *view.Item) error {
 		return s.insert(ctx, res, item, obj, w)
 	})
+	charged(err)
 	reserved.settle(err)
 	return err
 }

@@ -54,6 +54,8 @@ func (s *Store) allStrategies() map[*resource.Resource]*strategy {
 		statefulSets:                  statefulSetStrategy(),
 		jobs:                          jobStrategy(),
 		cronJobs:                      cronJobStrategy(),
+		resourceQuotas:                resourceQuotaStrategy(),
+		limitRanges:                   {createOnUpdate: true},
 		budgets:                       budgetStrategy(),
 		core("Endpoints"):             {createOnUpdate: true},
 		core("Event"):                 {createOnUpdate: true},

@@ -17,14 +17,19 @@ import (
 func (s *Store) podStrategy() *strategy {
 	return &strategy{
 		create: one(func(pod *corev1.Pod) {
+			s.limit(pod)
 			createPod(pod)
 			s.admitPriority(pod)
 		}),
 		refuse: func(obj runtime.Object) error {
-			if pod, ok := obj.(*corev1.Pod); ok {
-				return s.refusePriority(pod)
+			pod, ok := obj.(*corev1.Pod)
+			if !ok {
+				return nil
 			}
-			return nil
+			if err := s.refuseLimits(pod); err != nil {
+				return err
+			}
+			return s.refusePriority(pod)
 		},
 		update: two(updatePod),
 		status: two(func(pod, old *corev1.Pod) {
@@ -46,7 +51,7 @@ func (s *Store) podStrategy() *strategy {
 }
 
 // createPod does what upstream's strategy and its default admission plugins (ServiceAccount, DefaultTolerationSeconds) do,
-// but for the Priority plugin: see admitPriority. A pod that is made already placed keeps what its maker says about the placement.
+// but for Priority and LimitRanger: see admitPriority and limit. A pod that is made already placed keeps what its maker says about the placement.
 func createPod(pod *corev1.Pod) {
 	pod.Generation = 1
 	var conditions []corev1.PodCondition

@@ -61,6 +61,7 @@ type Store struct {
 	owners     *ownership.Tracker
 	services   *addresses
 	nodes      *subnets
+	charges    charges
 }
 
 // WriteOptions are the options common to writes. The zero value is a plain write.

@@ -124,8 +124,22 @@ func (s *Store) change(ctx context.Context, item *view.Item, obj runtime.Object,
 	if w.Warn != nil && p == partSpec {
 		w.warn(s.validator.Warnings(ctx, res.GVK.GroupKind(), obj, item.Object)...)
 	}
-	out, err := s.commit(ctx, item, obj, w)
+	out, err := s.commitCharged(ctx, item, obj, p, w)
 	reserved.settle(err)
+	return out, err
+}
+
+// commitCharged is commit, as far as quotas let it. Of what may be changed, only a Service can come to use more.
+func (s *Store) commitCharged(ctx context.Context, item *view.Item, obj runtime.Object, p part, w write) (runtime.Object, error) {
+	if item.Resource != services || p != partSpec {
+		return s.commit(ctx, item, obj, w)
+	}
+	charged, err := s.charge(item.Resource, obj, item.Object, w.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.commit(ctx, item, obj, w)
+	charged(err)
 	return out, err
 }
 

@@ -52,6 +52,7 @@ var pure = []string{
 	"coordinator/controller/garbage", "coordinator/controller/endpoints", "coordinator/controller/rebalance",
 	"coordinator/controller/job", "coordinator/controller/cronjob", "coordinator/controller/history", "coordinator/controller/daemonset",
 	"coordinator/controller/statefulset", "coordinator/controller/disruption",
+	"coordinator/controller/resourcequota", "coordinator/quota",
 	"coordinator/controller/clusterrole",
 }
 

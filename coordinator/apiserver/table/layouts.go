@@ -16,6 +16,7 @@ var layouts = map[schema.GroupKind]Layout{
 	{Kind: "Event"}:                                     eventLayout,
 	{Kind: "Service"}:                                   serviceLayout,
 	{Kind: "Endpoints"}:                                 endpointsLayout,
+	{Kind: "ResourceQuota"}:                             resourceQuotaLayout,
 	{Kind: "ReplicationController"}:                     replicationControllerLayout,
 	{Group: "apps", Kind: "Deployment"}:                 deploymentLayout,
 	{Group: "apps", Kind: "ReplicaSet"}:                 replicaSetLayout,

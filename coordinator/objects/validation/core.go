@@ -26,6 +26,10 @@ func (v *Validator) addCore() {
 	}, corerules.ValidateNodeUpdate, nil)
 	kind(v, coreKind("Pod"), createPod, updatePod, updatePodStatus, warnPod)
 	v.addReplicationController()
+	kind(v, coreKind("LimitRange"), corerules.ValidateLimitRange, func(l, _ *core.LimitRange) field.ErrorList {
+		return corerules.ValidateLimitRange(l)
+	}, nil, nil)
+	kind(v, coreKind("ResourceQuota"), corerules.ValidateResourceQuota, corerules.ValidateResourceQuotaUpdate, corerules.ValidateResourceQuotaStatusUpdate, nil)
 	kind(v, coreKind("Service"), corerules.ValidateServiceCreate, corerules.ValidateServiceUpdate, corerules.ValidateServiceStatusUpdate,
 		func(_ context.Context, obj, old *core.Service) []string {
 			return serviceapi.GetWarningsForService(obj, old)

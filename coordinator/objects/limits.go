@@ -109,6 +109,7 @@ func outside(pod *corev1.Pod, item *corev1.LimitRangeItem) []error {
 	case corev1.LimitTypePod:
 		o := podresource.PodResourcesOptions{ExcludeOverhead: true}
 		return beyond(item, podresource.PodRequests(pod, o), podresource.PodLimits(pod, o))
+	case corev1.LimitTypePersistentVolumeClaim:
 	}
 	return nil
 }

@@ -87,8 +87,10 @@ func TestQuotaScopes(t *testing.T) {
 	}{
 		"BestEffort":  {func(p *corev1.Pod) { p.Spec.Containers[0].Resources = corev1.ResourceRequirements{} }, "scopes: [BestEffort]"},
 		"Terminating": {func(p *corev1.Pod) { seconds := int64(5); p.Spec.ActiveDeadlineSeconds = &seconds }, "scopes: [Terminating]"},
-		"PriorityClass": {func(p *corev1.Pod) { p.Spec.PriorityClassName = "system-node-critical" },
-			"scopeSelector: {matchExpressions: [{scopeName: PriorityClass, operator: In, values: [system-node-critical]}]}"},
+		"PriorityClass": {
+			func(p *corev1.Pod) { p.Spec.PriorityClassName = "system-node-critical" },
+			"scopeSelector: {matchExpressions: [{scopeName: PriorityClass, operator: In, values: [system-node-critical]}]}",
+		},
 	} {
 		t.Run(scope, func(t *testing.T) {
 			e := newEnv(t)

@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -72,10 +73,8 @@ func podResource(name corev1.ResourceName) bool {
 		return true
 	}
 	for _, names := range podNames {
-		for _, n := range append(names.requests, names.limits...) {
-			if n == name {
-				return true
-			}
+		if slices.Contains(names.requests, name) || slices.Contains(names.limits, name) {
+			return true
 		}
 	}
 	rest, requests := strings.CutPrefix(string(name), corev1.DefaultResourceRequestsPrefix)

@@ -38,6 +38,7 @@ func inScope(s corev1.ScopedResourceSelectorRequirement, obj runtime.Object) boo
 		return hasClass(s, pod.Spec.PriorityClassName)
 	case corev1.ResourceQuotaScopeCrossNamespacePodAffinity:
 		return looksAbroad(pod)
+	case corev1.ResourceQuotaScopeVolumeAttributesClass: // of claims
 	}
 	return false
 }

@@ -21,6 +21,7 @@ import (
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/coordinator/access/bootstrap"
 	"skerry.dev/skerry/coordinator/access/rbac"
+	"skerry.dev/skerry/coordinator/access/token"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	assignments "skerry.dev/skerry/coordinator/assign"
 	"skerry.dev/skerry/coordinator/automation"
@@ -38,6 +39,7 @@ import (
 	"skerry.dev/skerry/coordinator/controller/rebalance"
 	"skerry.dev/skerry/coordinator/controller/replicaset"
 	"skerry.dev/skerry/coordinator/controller/resourcequota"
+	"skerry.dev/skerry/coordinator/controller/serviceaccount"
 	"skerry.dev/skerry/coordinator/controller/statefulset"
 	"skerry.dev/skerry/coordinator/fleet"
 	"skerry.dev/skerry/coordinator/metrics"
@@ -62,6 +64,7 @@ type Core struct {
 	started  time.Time
 	view     *view.View
 	access   *rbac.Authorizer
+	accounts *token.Issuer
 	objects  *objects.Store
 	writer   controller.Writer
 	source   *source
@@ -108,7 +111,8 @@ func newCore(ctx context.Context, config Config, link Link, c *Core) (*Core, err
 	}
 	c.view = view.New(c.state, c.log.With("part", "view"))
 	c.access = rbac.New(c.view)
-	options := objects.Options{Logger: c.log.With("part", "objects")}
+	c.accounts = token.New(c.identity.accounts, c.view, time.Now)
+	options := objects.Options{Logger: c.log.With("part", "objects"), RootCA: c.identity.authority.PEM()}
 	var err error
 	if options.PodCIDR, err = netip.ParsePrefix(config.Network.PodCIDR); err != nil {
 		return nil, err
@@ -286,6 +290,7 @@ func (c *Core) newShell() (*controller.Shell, error) {
 			disruption.Controller(),
 			resourcequota.Controller(),
 			clusterrole.Controller(),
+			serviceaccount.Controller(c.identity.authority.PEM()),
 			garbage.Events(0),
 		}, garbage.Controller(garbage.Options{})...),
 	})
@@ -306,6 +311,6 @@ func (c *Core) newPublisher(changes <-chan struct{}) *assignments.Publisher {
 		State: &assignable{view: c.view, changes: changes, network: c.config.Network},
 		Keys:  c.assigned, Signer: c.identity.signer, Sealer: c.identity.seal,
 		Cluster: c.Cluster(), Epoch: c.epoch, DigestKey: c.identity.digestKey,
-		Applied: c.fleet.Applied, Resync: c.fleet.Resync, Log: c.log.With("part", "assign"),
+		Applied: c.fleet.Applied, Resync: c.fleet.Resync, Tokens: c.accounts, Log: c.log.With("part", "assign"),
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"skerry.dev/skerry/api"
+	"skerry.dev/skerry/coordinator/access/token"
 	"skerry.dev/skerry/messaging"
 )
 
@@ -26,7 +27,8 @@ type identity struct {
 	signer    *messaging.Signer
 	seal      nkeys.KeyPair
 	digestKey []byte
-	token     string // the administrator's bearer token
+	token     string      // the administrator's bearer token
+	accounts  *token.Keys // sign the tokens of ServiceAccounts
 }
 
 func openIdentity(stateDir string, now time.Time) (*identity, error) {
@@ -51,14 +53,42 @@ func openIdentity(stateDir string, now time.Time) (*identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sealing key: %w", err)
 	}
-	token, err := loadOrMake(filepath.Join(stateDir, api.AdminTokenFile), newToken)
+	admin, err := loadOrMake(filepath.Join(stateDir, api.AdminTokenFile), newToken)
+	if err != nil {
+		return nil, err
+	}
+	accounts, err := openAccountKeys(keys)
 	if err != nil {
 		return nil, err
 	}
 	mac := hmac.New(sha256.New, signing)
 	mac.Write([]byte("skerry assignment digests"))
-	return &identity{authority: authority, signer: signer, seal: seal, digestKey: mac.Sum(nil), token: string(token)}, nil
+	return &identity{authority: authority, signer: signer, seal: seal, digestKey: mac.Sum(nil), token: string(admin), accounts: accounts}, nil
 }
+
+// openAccountKeys loads the keys of ServiceAccounts' tokens. To change the key, rename its file to one of formerAccountKeys
+// and start again: tokens that it has signed hold until they expire or the file is removed.
+func openAccountKeys(folder string) (*token.Keys, error) {
+	signing, err := loadOrMake(filepath.Join(folder, "serviceaccount.pem"), token.NewKey)
+	if err != nil {
+		return nil, err
+	}
+	files, err := filepath.Glob(filepath.Join(folder, formerAccountKeys))
+	if err != nil {
+		return nil, err
+	}
+	var former [][]byte
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", f, err)
+		}
+		former = append(former, data)
+	}
+	return token.NewKeys(signing, former...)
+}
+
+const formerAccountKeys = "serviceaccount-*.pem"
 
 func newSealSeed() ([]byte, error) {
 	pair, err := nkeys.CreateCurveKeys()

@@ -89,8 +89,8 @@ func (p *parts) newAPI() (*apiserver.Server, error) {
 		return nil, err
 	}
 	return apiserver.New(apiserver.Config{
-		Address: p.config.API.Listen, TLS: tlsConfig, View: p.view, Objects: p.objects, Access: p.access,
-		Authenticator: authn.Union{authn.Certificates{}, authn.Bearer{Tokens: p.tokens}, sessions},
+		Address: p.config.API.Listen, TLS: tlsConfig, View: p.view, Objects: p.objects, Access: p.access, Accounts: p.accounts,
+		Authenticator: authn.Union{authn.Certificates{}, authn.Bearer{Tokens: authn.AnyOf{p.tokens, p.accounts}}, sessions},
 		Metrics:       &metrics.Source{Collector: p.usage, Liveness: p.fleet.Liveness, Heartbeat: p.config.Nodes.Heartbeat},
 		Nodes:         &nodes{conn: p.link.Conn, signer: p.identity.signer},
 		Mounts: map[string]apiserver.Mount{

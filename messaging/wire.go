@@ -1,6 +1,9 @@
 package messaging
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // ProtocolVersion is what an agent and a coordinator must share. A coordinator refuses an agent of another version in
 // the answer to register, with words that say which side is older.
@@ -48,6 +51,15 @@ type Assignment struct {
 	SealedBy   string                       `json:"sealedBy,omitempty"`   // public curve key (nkeys "X...") that sealed them
 	Digest     string                       `json:"digest"`               // keyed hash of the content before sealing: equal means unchanged
 }
+
+// TokenSecret is the name under which Assignment.Secrets has, at the key TokenKey, the token that a projected volume asks
+// for: an audience, empty for the API's, and a lifetime. No Secret can have such a name.
+func TokenSecret(audience string, seconds int64) string {
+	return "token/" + strconv.FormatInt(seconds, 10) + "/" + audience
+}
+
+// TokenKey is the one key of a TokenSecret.
+const TokenKey = "token"
 
 // ServiceTable is what every node's proxy renders (JSON, signed, at AssignKey(Broadcast, ServicesPart)).
 type ServiceTable struct {

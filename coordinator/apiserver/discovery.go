@@ -35,6 +35,7 @@ const typeAggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupD
 // reviews are the kinds that are asked, not kept.
 var reviews = []*resource.Resource{
 	review(authenticationv1.SchemeGroupVersion.WithKind("SelfSubjectReview"), "selfsubjectreviews", false),
+	review(authenticationv1.SchemeGroupVersion.WithKind("TokenReview"), "tokenreviews", false),
 	review(authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectAccessReview"), "selfsubjectaccessreviews", false),
 	review(authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectRulesReview"), "selfsubjectrulesreviews", false),
 	review(authorizationv1.SchemeGroupVersion.WithKind("SubjectAccessReview"), "subjectaccessreviews", false),

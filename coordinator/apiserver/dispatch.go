@@ -81,6 +81,8 @@ func (s *Server) route(c *call) func(*call) error {
 		return s.bind
 	case "eviction":
 		return s.evict
+	case "token":
+		return s.requestToken
 	case "log":
 		return s.podLog
 	case "exec":

@@ -38,6 +38,13 @@ func (s *Server) answer(c *call) (runtime.Object, error) {
 		}
 		in.Status.UserInfo = userInfo(c.user)
 		return in, nil
+	case "TokenReview":
+		in := &authenticationv1.TokenReview{}
+		if err := c.decodeInto(in, c.resource.GVK); err != nil {
+			return nil, err
+		}
+		in.Status = s.reviewToken(in.Spec)
+		return in, nil
 	case "SelfSubjectAccessReview":
 		in := &authorizationv1.SelfSubjectAccessReview{}
 		if err := c.decodeInto(in, c.resource.GVK); err != nil {

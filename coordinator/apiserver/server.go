@@ -44,9 +44,10 @@ type Config struct {
 	View          *view.View
 	Objects       Objects
 	Authenticator authn.Authenticator
-	Nodes         Nodes   // nil: logs are not to be had
-	Metrics       Metrics // nil: nothing is measured
-	Access        Access  // nil: by the roles and bindings in View
+	Nodes         Nodes    // nil: logs are not to be had
+	Metrics       Metrics  // nil: nothing is measured
+	Access        Access   // nil: by the roles and bindings in View
+	Accounts      Accounts // nil: no tokens are made
 
 	// Mounts are handlers under path prefixes that end in a slash, such as /ui/. The longest prefix wins.
 	Mounts map[string]Mount

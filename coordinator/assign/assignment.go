@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -22,10 +23,11 @@ type sources struct {
 	pod     *corev1.Pod
 	sealKey string
 	objects []any // *corev1.ConfigMap and *corev1.Secret in the order of references; nil for a missing one
+	tokens  []need
 }
 
 func (s sources) equal(o sources) bool {
-	return s.pod == o.pod && s.sealKey == o.sealKey && slices.Equal(s.objects, o.objects)
+	return s.pod == o.pod && s.sealKey == o.sealKey && slices.Equal(s.tokens, o.tokens) && slices.Equal(s.objects, o.objects)
 }
 
 // writePod writes the pod's assignment if it differs from what the stream holds, and returns where it is.
@@ -36,13 +38,20 @@ func (p *Publisher) writePod(ctx context.Context, node string, h *held, pod *cor
 	if old != nil && old.source.equal(src) {
 		return messaging.PodRef{UID: string(pod.UID), Revision: old.revision}, nil
 	}
-	a, err := p.compose(pod, configMaps, secrets, src.sealKey)
+	if old != nil && pod.DeletionTimestamp == nil && orphaned(src.tokens) {
+		// Its account is gone, so there is no new token: a running pod is better off with what it has.
+		return messaging.PodRef{UID: string(pod.UID), Revision: old.revision}, nil
+	}
+	a, err := p.compose(pod, configMaps, secrets, src)
 	if err != nil {
 		return messaging.PodRef{}, err
 	}
 	if old != nil && old.digest == a.Digest {
 		old.source = src
 		return messaging.PodRef{UID: string(pod.UID), Revision: old.revision}, nil
+	}
+	if err := p.mint(pod, src.tokens, secrets); err != nil {
+		return messaging.PodRef{}, err
 	}
 	if err := p.seal(&a, secrets, src.sealKey); err != nil {
 		return messaging.PodRef{}, fmt.Errorf("seal secrets of pod %s/%s to %s: %w", pod.Namespace, pod.Name, node, err)
@@ -75,6 +84,7 @@ func (p *Publisher) gather(pod *corev1.Pod) (src sources, configMaps, secrets ma
 			secrets[name] = s.Data
 		}
 	}
+	src.tokens = p.needs(pod, time.Now())
 	return src, configMaps, secrets
 }
 
@@ -89,7 +99,7 @@ func configMapData(cm *corev1.ConfigMap) map[string][]byte {
 
 // compose makes the assignment without its secrets, and the digest that covers them too. Status, revision and managed
 // fields are dropped: the node that writes the status needs no copy of it, and they would make every report a change.
-func (p *Publisher) compose(pod *corev1.Pod, configMaps, secrets map[string]map[string][]byte, sealKey string) (messaging.Assignment, error) {
+func (p *Publisher) compose(pod *corev1.Pod, configMaps, secrets map[string]map[string][]byte, src sources) (messaging.Assignment, error) {
 	bare := pod.DeepCopy()
 	bare.Status = corev1.PodStatus{QOSClass: pod.Status.QOSClass}
 	bare.ResourceVersion, bare.ManagedFields = "", nil
@@ -103,7 +113,8 @@ func (p *Publisher) compose(pod *corev1.Pod, configMaps, secrets map[string]map[
 		Assignment messaging.Assignment
 		Secrets    map[string]map[string][]byte
 		SealKey    string
-	}{a, secrets, sealKey})
+		Tokens     []string `json:",omitempty"` // not what they are, which is another one each time they are made
+	}{a, secrets, src.sealKey, describe(src.tokens)})
 	if err != nil {
 		return messaging.Assignment{}, fmt.Errorf("encode pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}

@@ -61,6 +61,8 @@ type Config struct {
 	Applied func(node string) (manifest, services uint64, heard bool)
 	// Resync asks a node to read its keys again.
 	Resync func(node string)
+	// Tokens makes the tokens that pods' volumes ask for.
+	Tokens Tokens
 	Log    *slog.Logger
 }
 
@@ -87,6 +89,7 @@ type Publisher struct {
 	sealKeys map[string]string
 	behind   map[string]bool // by the last lag check
 	compared time.Duration   // how long the last pass took to see who gets what
+	stale    time.Time       // when the first token is to be made anew; zero for never
 }
 
 // held is what the stream holds for one node.
@@ -146,6 +149,8 @@ func (p *Publisher) Run(ctx context.Context) error {
 			case <-p.State.Changed():
 				wake = true
 			case <-retry:
+				wake = true
+			case <-p.staleAfter():
 				wake = true
 			}
 		}
@@ -245,7 +250,8 @@ func (p *Publisher) pass(ctx context.Context) error {
 // it, by then nothing: its manifest becomes empty.
 func (p *Publisher) desired() map[string][]*corev1.Pod {
 	out := make(map[string][]*corev1.Pod, len(p.nodes))
-	p.sealKeys = map[string]string{}
+	p.sealKeys, p.stale = map[string]string{}, time.Time{}
+	now := time.Now()
 	for name := range p.nodes {
 		out[name] = nil
 	}
@@ -258,6 +264,7 @@ func (p *Publisher) desired() map[string][]*corev1.Pod {
 			continue
 		}
 		if _, known := out[pod.Spec.NodeName]; known {
+			p.note(pod, now)
 			out[pod.Spec.NodeName] = append(out[pod.Spec.NodeName], pod)
 		}
 	}

@@ -146,6 +146,9 @@ func (s *Store) createOne(ctx context.Context, res *resource.Resource, obj runti
 	})
 	charged(err)
 	reserved.settle(err)
+	if err == nil {
+		s.furnish(ctx, obj, w)
+	}
 	return err
 }
 

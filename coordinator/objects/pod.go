@@ -19,12 +19,16 @@ func (s *Store) podStrategy() *strategy {
 		create: one(func(pod *corev1.Pod) {
 			s.limit(pod)
 			createPod(pod)
+			s.admitAccount(pod)
 			s.admitPriority(pod)
 		}),
 		refuse: func(obj runtime.Object) error {
 			pod, ok := obj.(*corev1.Pod)
 			if !ok {
 				return nil
+			}
+			if err := s.refuseAccount(pod); err != nil {
+				return err
 			}
 			if err := s.refuseLimits(pod); err != nil {
 				return err
@@ -65,10 +69,6 @@ func createPod(pod *corev1.Pod) {
 	}
 	pod.Status = corev1.PodStatus{Phase: corev1.PodPending, Conditions: conditions}
 	pod.Status.QOSClass = defaults.QOSClass(pod)
-	if pod.Spec.ServiceAccountName == "" {
-		pod.Spec.ServiceAccountName = "default"
-		pod.Spec.DeprecatedServiceAccount = "default"
-	}
 	tolerate(pod, corev1.TaintNodeNotReady)
 	tolerate(pod, corev1.TaintNodeUnreachable)
 }

@@ -41,6 +41,9 @@ type Options struct {
 	NodeBits    int              // prefix length of one node's share of PodCIDR; zero means 24
 	Now         func() time.Time // nil means time.Now; for the timestamps in objects
 	Logger      *slog.Logger     // nil logs nothing
+	// RootCA is the certificate authority of the API, in PEM. With it namespaces are furnished with it and with a default
+	// ServiceAccount, and pods must have an account. nil: neither.
+	RootCA []byte
 }
 
 // Store writes objects. All methods may be called concurrently. They change no object they are given, and what they
@@ -62,6 +65,7 @@ type Store struct {
 	services   *addresses
 	nodes      *subnets
 	charges    charges
+	rootCA     []byte
 }
 
 // WriteOptions are the options common to writes. The zero value is a plain write.
@@ -95,7 +99,7 @@ func (o WriteOptions) warn(texts ...string) {
 
 // New makes a Store that reads v and writes to to.
 func New(v *view.View, to Storage, o Options) (*Store, error) {
-	s := &Store{view: v, to: to, now: o.Now, log: o.Logger, locks: newLocks()}
+	s := &Store{view: v, to: to, now: o.Now, log: o.Logger, rootCA: o.RootCA, locks: newLocks()}
 	if s.now == nil {
 		s.now = time.Now
 	}

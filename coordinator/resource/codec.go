@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -36,10 +37,11 @@ func newScheme() *runtime.Scheme {
 	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Binding{}, &corev1.PodLogOptions{}, &corev1.PodExecOptions{},
 		&corev1.PodAttachOptions{}, &corev1.PodPortForwardOptions{}, &corev1.PodProxyOptions{}, &corev1.ServiceProxyOptions{}, &corev1.PodProxyOptions{})
 	s.AddKnownTypes(autoscalingv1.SchemeGroupVersion, &autoscalingv1.Scale{})
+	s.AddKnownTypes(authenticationv1.SchemeGroupVersion, &authenticationv1.TokenRequest{})
 	s.AddKnownTypes(policyv1.SchemeGroupVersion, &policyv1.Eviction{})
 	s.AddKnownTypes(metricsv1beta1.SchemeGroupVersion, &metricsv1beta1.NodeMetrics{}, &metricsv1beta1.NodeMetricsList{},
 		&metricsv1beta1.PodMetrics{}, &metricsv1beta1.PodMetricsList{})
-	for _, gv := range []schema.GroupVersion{autoscalingv1.SchemeGroupVersion, policyv1.SchemeGroupVersion, metav1.SchemeGroupVersion} {
+	for _, gv := range []schema.GroupVersion{autoscalingv1.SchemeGroupVersion, policyv1.SchemeGroupVersion, authenticationv1.SchemeGroupVersion, metav1.SchemeGroupVersion} {
 		metav1.AddToGroupVersion(s, gv)
 	}
 	return s

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -61,7 +62,10 @@ func core() []*Resource {
 		}),
 		kind[corev1.ConfigMap, corev1.ConfigMapList](v1.WithKind("ConfigMap"), "configmaps", Resource{ShortNames: []string{"cm"}, Namespaced: true}),
 		kind[corev1.Secret, corev1.SecretList](v1.WithKind("Secret"), "secrets", Resource{Namespaced: true}),
-		kind[corev1.ServiceAccount, corev1.ServiceAccountList](v1.WithKind("ServiceAccount"), "serviceaccounts", Resource{ShortNames: []string{"sa"}, Namespaced: true}),
+		kind[corev1.ServiceAccount, corev1.ServiceAccountList](v1.WithKind("ServiceAccount"), "serviceaccounts", Resource{
+			ShortNames: []string{"sa"}, Namespaced: true,
+			Subresources: []Subresource{{"token", authenticationv1.SchemeGroupVersion.WithKind("TokenRequest"), []string{"create"}}},
+		}),
 		kind[corev1.Event, corev1.EventList](v1.WithKind("Event"), "events", Resource{ShortNames: []string{"ev"}, Namespaced: true}),
 	}
 }

@@ -68,6 +68,23 @@ func (r Refs) Secret(name string, optional *bool) (map[string][]byte, error) {
 	return data, nil
 }
 
+// Token returns the service account token that a projected volume asks for.
+func (r Refs) Token(s *corev1.ServiceAccountTokenProjection) ([]byte, error) {
+	seconds := int64(0)
+	if s.ExpirationSeconds != nil {
+		seconds = *s.ExpirationSeconds
+	}
+	sealed, ok := r.Secrets[messaging.TokenSecret(s.Audience, seconds)][messaging.TokenKey]
+	if !ok {
+		return nil, fmt.Errorf("no token of service account %q for audience %q", r.Pod.Spec.ServiceAccountName, s.Audience)
+	}
+	token, err := r.Open(sealed)
+	if err != nil {
+		return nil, fmt.Errorf("open service account token: %w", err)
+	}
+	return token, nil
+}
+
 // secretKey opens one key only.
 func (r Refs) secretKey(s *corev1.SecretKeySelector) (string, bool, error) {
 	sealed, ok := r.Secrets[s.Name]

@@ -121,6 +121,9 @@ func projection(refs resolve.Refs, s corev1.VolumeProjection, mode *int32) (map[
 		})()
 	case s.DownwardAPI != nil:
 		return downwardFiles(refs, s.DownwardAPI.Items, mode)()
+	case s.ServiceAccountToken != nil:
+		token, err := refs.Token(s.ServiceAccountToken)
+		return map[string]content{s.ServiceAccountToken.Path: {token, modeOr(mode, defaultMode)}}, err
 	default:
 		return nil, errKind
 	}

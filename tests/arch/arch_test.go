@@ -53,7 +53,7 @@ var pure = []string{
 	"coordinator/controller/job", "coordinator/controller/cronjob", "coordinator/controller/history", "coordinator/controller/daemonset",
 	"coordinator/controller/statefulset", "coordinator/controller/disruption",
 	"coordinator/controller/resourcequota", "coordinator/quota",
-	"coordinator/controller/clusterrole",
+	"coordinator/controller/clusterrole", "coordinator/controller/serviceaccount",
 }
 
 var impure = []string{"context", "io", "net", "net/http", "os", "os/exec", "log", "log/slog", "sync", "math/rand", "math/rand/v2"}

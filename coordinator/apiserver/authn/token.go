@@ -11,6 +11,19 @@ type Tokens interface {
 	Lookup(token string) (u User, ok bool)
 }
 
+// AnyOf knows the tokens that one of them knows.
+type AnyOf []Tokens
+
+// Lookup implements Tokens.
+func (a AnyOf) Lookup(token string) (User, bool) {
+	for _, t := range a {
+		if u, ok := t.Lookup(token); ok {
+			return u, true
+		}
+	}
+	return User{}, false
+}
+
 // Bearer authenticates by a token in an Authorization header: Bearer, or Basic with the token as the password (the user
 // name is ignored; registry clients know no other way).
 type Bearer struct{ Tokens Tokens }

@@ -1,0 +1,84 @@
+package e2e
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+const accountFolder = "/var/run/secrets/kubernetes.io/serviceaccount/"
+
+// TestPodAsks: what a pod finds in its service account's folder opens the API as that account: for what a RoleBinding
+// gives it, until the pod is gone.
+func TestPodAsks(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	s.kubectl("create serviceaccount asker")
+	s.apply(podManifest("p", "serviceAccountName: asker", ""))
+	p := s.ready("p")
+	if got := s.ask(p, "/read?path="+accountFolder+"namespace"); got != p.Namespace {
+		t.Errorf("namespace holds %q", got)
+	}
+	api := newAsker(t, s, s.ask(p, "/read?path="+accountFolder+"ca.crt"), s.ask(p, "/read?path="+accountFolder+"token"))
+	list := "/api/v1/namespaces/" + p.Namespace + "/pods"
+	user := "system:serviceaccount:" + p.Namespace + ":asker"
+	if code, body := api.get(list); code != 403 || !strings.Contains(body, `pods is forbidden: User \"`+user+`\" cannot list resource \"pods\" in API group \"\" in the namespace \"`+p.Namespace+`\"`) {
+		t.Errorf("without a binding: %d %s", code, body)
+	}
+	s.kubectl("create rolebinding asker --clusterrole=view --serviceaccount=" + p.Namespace + ":asker")
+	if code, body := api.get(list); code != 200 || !strings.Contains(body, `"PodList"`) {
+		t.Errorf("with a binding: %d %s", code, body)
+	}
+	if code, _ := api.get("/api/v1/namespaces/" + p.Namespace + "/secrets"); code != 403 {
+		t.Errorf("what the role does not give: %d", code)
+	}
+	s.wants(s.kubectl("auth can-i list pods --as="+user), "yes")
+	s.wants(s.kubectl("auth can-i --list --as="+user), "pods/log", "selfsubjectreviews.authentication.k8s.io")
+	if out := s.refused("", "-n", p.Namespace, "auth", "can-i", "delete", "pods", "--as="+user); strings.TrimSpace(out) != "no" {
+		t.Errorf("can-i: %q", out)
+	}
+	s.kubectl("delete pod p --grace-period=0 --force")
+	s.poll("token ended", func() (bool, error) { code, _ := api.get(list); return code == 401, nil })
+}
+
+// asker is a program with a token.
+type asker struct {
+	t      *testing.T
+	server string
+	token  string
+	client *http.Client
+}
+
+func newAsker(t *testing.T, s space, ca, token string) *asker {
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM([]byte(ca)) {
+		t.Fatalf("ca.crt holds no certificate: %.80q", ca)
+	}
+	server := strings.TrimSpace(s.kubectl("config view --minify -o jsonpath={.clusters[0].cluster.server}"))
+	return &asker{t: t, server: server, token: strings.TrimSpace(token), client: &http.Client{
+		Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}},
+	}}
+}
+
+func (a *asker) get(path string) (int, string) {
+	a.t.Helper()
+	req, err := http.NewRequestWithContext(a.t.Context(), http.MethodGet, a.server+path, nil)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+a.token)
+	resp, err := a.client.Do(req)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}

@@ -44,7 +44,7 @@ deps: ## install the Debian packages that demo and tests need, if they are missi
 
 tools: $(TOOLS)/kubectl $(TOOLS)/kubectl-debian $(TOOLS)/helm $(TOOLS)/nats $(TOOLS)/crane ## build the outside programs that tests drive Skerry with
 
-test: deps build hello tools ## every test: unit, contract, simulation, end to end
+test: deps build hello tools suite ## every test: unit, contract, simulation, end to end
 	go test -timeout $(TESTTIME) ./...
 
 race: ## the pure packages and the simulation under the race detector

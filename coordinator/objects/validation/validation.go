@@ -28,6 +28,7 @@ import (
 	rbacv1 "k8s.io/kubernetes/pkg/apis/rbac/v1"
 	"k8s.io/kubernetes/pkg/apis/scheduling"
 	schedulingv1 "k8s.io/kubernetes/pkg/apis/scheduling/v1"
+	"k8s.io/kubernetes/pkg/capabilities"
 )
 
 // Validator judges objects. It is safe for concurrent use.
@@ -46,7 +47,9 @@ type rules struct {
 }
 
 // New makes a Validator for the kinds of core, apps, batch, coordination, discovery, policy and scheduling.
+// Pods may ask to be privileged: upstream's rules keep that setting in a variable, the same for all Validators.
 func New() (*Validator, error) {
+	capabilities.Setup(true, 0)
 	v := &Validator{scheme: runtime.NewScheme(), rules: map[schema.GroupKind]rules{}}
 	for _, add := range []func(*runtime.Scheme) error{
 		core.AddToScheme, corev1.AddToScheme, autoscaling.AddToScheme, apps.AddToScheme, appsv1.AddToScheme,

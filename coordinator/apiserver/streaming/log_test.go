@@ -101,8 +101,10 @@ func TestOrigin(t *testing.T) {
 	}{
 		{http.Header{}, true},
 		{http.Header{"Origin": {"https://api.test"}}, true},
-		{http.Header{"Origin": {"https://elsewhere.test"}}, false},
-		{http.Header{"Origin": {"null"}}, false},
+		{http.Header{"Origin": {"https://elsewhere.test"}}, true}, // a program with a certificate
+		{http.Header{"Origin": {"https://elsewhere.test"}, "Sec-Fetch-Site": {"cross-site"}}, false},
+		{http.Header{"Origin": {"https://api.test"}, "Sec-Fetch-Site": {"same-origin"}}, true},
+		{http.Header{"Origin": {"null"}, "User-Agent": {"Mozilla/5.0 (X11)"}}, false},
 		{http.Header{"Origin": {"https://elsewhere.test"}, "Cookie": {"a=b"}}, false},
 		{http.Header{"Origin": {"https://elsewhere.test"}, "Authorization": {"Bearer x"}}, true},
 	} {

@@ -54,14 +54,22 @@ func upgradeWebsocket(w http.ResponseWriter, r *http.Request, offered ...string)
 	return conn, nil
 }
 
-// fromClient refuses what another site's page makes a browser send in its user's name. A browser cannot send a token in
-// this header: whoever does is a program, and says what it likes about its origin.
+// fromClient refuses what another site's page makes a browser send in its user's name, with a cookie or a certificate.
+// Other programs may say what they like about their origin.
 func fromClient(r *http.Request) bool {
-	if r.Header.Get("Authorization") != "" || r.Header.Get("Origin") == "" {
+	if r.Header.Get("Origin") == "" || !fromBrowser(r.Header) {
 		return true
 	}
 	origin, err := url.Parse(r.Header.Get("Origin"))
 	return err == nil && strings.EqualFold(origin.Host, r.Host)
+}
+
+// fromBrowser: a page can set none of these headers, nor keep its browser from sending them. No page can send a token.
+func fromBrowser(h http.Header) bool {
+	if h.Get("Authorization") != "" {
+		return false
+	}
+	return h.Get("Cookie") != "" || h.Get("Sec-Fetch-Site") != "" || strings.HasPrefix(h.Get("User-Agent"), "Mozilla/")
 }
 
 // socket is a client on a websocket. Each message is a channel's number and a payload.

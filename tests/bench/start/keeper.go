@@ -78,9 +78,11 @@ func (k *ours) spec(id, rootfs string) keeper.Spec {
 }
 
 // life is create, start, exit and delete through the keeper, as the agent does it.
-func (k *ours) life(rootfs string) func(context.Context, string) (string, error) {
+func (k *ours) life(rootfs, seccomp string) func(context.Context, string) (string, error) {
 	return func(ctx context.Context, id string) (string, error) {
+		id += seccomp // another log for another kind of container
 		spec := k.spec(id, rootfs)
+		spec.SeccompProfile = seccomp
 		if err := k.client.Create(ctx, spec); err != nil {
 			return "", err
 		}

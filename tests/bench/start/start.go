@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"skerry.dev/skerry/edgeagent/keeper"
 )
 
 // stamp prints CLOCK_MONOTONIC, the clock that now reads too. With an argument it stays.
@@ -103,7 +105,8 @@ func run(ctx context.Context, o options) (markdown string, err error) {
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	contestants := []contestant{
-		{"skerry keeper", k.life(rootfs)}, {"crun run", crun(o.dir, rootfs)}, {"podman run", podman(rootfs)},
+		{"skerry keeper", k.life(rootfs, "")}, {"crun run", crun(o.dir, rootfs, true)}, {"podman run", podman(rootfs)},
+		{"skerry keeper, no filter", k.life(rootfs, keeper.SeccompUnconfined)}, {"crun run, no filter", crun(o.dir, rootfs, false)},
 	}
 	rested, warm := map[string][]Sample{}, map[string][]Sample{}
 	for round := range o.rounds + 1 { // the first fills caches
@@ -198,7 +201,7 @@ func measure(ctx context.Context, c contestant, id string) (Sample, error) {
 
 func report(contestants []contestant, rested, warm map[string][]Sample) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Own mnt, pid, net, ipc, uts and cgroup namespaces, read-only root, default capabilities, no-new-privs, memory, cpu and pids limits, no\nseccomp filter for anybody; %d rounds in turns, in changing order. *start* is from the request to the first line of `main`, *total* until\neverything of the container is removed (and, with the keeper, its exit is on disk). *rested*: one start after %s of quiet, the usual case\non a node; *at once*: %d more right after it.\n\n", len(rested[contestants[0].name]), restTime, again)
+	fmt.Fprintf(&b, "Own mnt, pid, net, ipc, uts and cgroup namespaces, read-only root, default capabilities, no-new-privs, memory, cpu and pids limits, the\ndefault seccomp profile unless it says otherwise; %d rounds in turns, in changing order. *start* is from the request to the first line of `main`, *total* until\neverything of the container is removed (and, with the keeper, its exit is on disk). *rested*: one start after %s of quiet, the usual case\non a node; *at once*: %d more right after it.\n\n", len(rested[contestants[0].name]), restTime, again)
 	b.WriteString("| | runtime | start p50 | p90 | total p50 | start ÷ crun | total ÷ crun |\n|---|---|---:|---:|---:|---:|---:|\n")
 	for _, kind := range []struct {
 		name    string

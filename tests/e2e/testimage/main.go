@@ -28,6 +28,10 @@ const usage = `testimage COMMAND
   exit CODE            end
   sleep                wait for SIGTERM
   oom                  allocate memory without end
+  forks                start processes without end, and wait for SIGTERM
+  fill FOLDER          write files there without end
+  flood                print lines without end
+  overwrite            try to write to the program that started this one
 SIGTERM ends with the code in TERM_CODE, or is ignored if TERM_CODE is "never".
 `
 
@@ -73,6 +77,16 @@ func run(command string, args []string) error {
 		leave(terminated)
 	case "oom":
 		eat()
+	case "forks":
+		go forks()
+		leave(terminated)
+	case "fill":
+		return fill(args[0])
+	case "flood":
+		flood()
+	case "overwrite":
+		go leave(terminated)
+		overwrite()
 	default:
 		return fmt.Errorf("unknown command %q\n%s", command, usage)
 	}

@@ -33,7 +33,7 @@ type Config struct {
 	StateDir string
 	// RunDir holds what need not: records, pipes, deadlines, libcontainer's state. Best on tmpfs. Empty means StateDir/run.
 	RunDir string
-	// Socket is where agents connect; its folder is made with mode 0700. Empty means RunDir/keeper.sock.
+	// Socket is where agents connect; others may pass through its folder, but not see it. Empty means RunDir/keeper.sock.
 	Socket string
 	// CgroupParent is the group below which every container's group lies, such as "/skerry". The keeper removes everything in it at a new boot.
 	CgroupParent string

@@ -105,8 +105,11 @@ func run(ctx context.Context, o options) (markdown string, err error) {
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	contestants := []contestant{
-		{"skerry keeper", k.life(rootfs, "")}, {"crun run", crun(o.dir, rootfs, true)}, {"podman run", podman(rootfs)},
-		{"skerry keeper, no filter", k.life(rootfs, keeper.SeccompUnconfined)}, {"crun run, no filter", crun(o.dir, rootfs, false)},
+		{"skerry keeper", k.life(rootfs, "")},
+		{"crun run", crun(o.dir, rootfs, true)},
+		{"podman run", podman(rootfs)},
+		{"skerry keeper, no filter", k.life(rootfs, keeper.SeccompUnconfined)},
+		{"crun run, no filter", crun(o.dir, rootfs, false)},
 	}
 	rested, warm := map[string][]Sample{}, map[string][]Sample{}
 	for round := range o.rounds + 1 { // the first fills caches

@@ -78,6 +78,8 @@ type ServicePort struct {
 	Protocol  string   `json:"protocol"` // TCP or UDP
 	ClusterIP string   `json:"clusterIP"`
 	Port      uint16   `json:"port"`
+	NodePort  uint16   `json:"nodePort,omitempty"`  // the port's number on every node; 0 when it has none
+	Local     bool     `json:"local,omitempty"`     // through NodePort a node leads to its own endpoints only
 	Affinity  bool     `json:"affinity,omitempty"`  // ClientIP session affinity
 	Endpoints []string `json:"endpoints,omitempty"` // ip:port, ready only, sorted
 }

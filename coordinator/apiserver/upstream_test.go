@@ -35,10 +35,6 @@ var ours = map[string]string{
 {"metadata":{"name":"a","resourceVersion":"x"}}`: "500",
 	`> PUT /api/v1/namespaces/default/configmaps/a
 {"metadata":{"name":"a","uid":"no"}}`: "upstream goes on to name a key of etcd",
-	`> POST /api/v1/namespaces/default/services
-{"metadata":{"name":"s"},"spec":{"type":"NodePort","ports":[{"port":80,"nodePort":80}]}}`: "node ports are not served yet",
-	`> POST /api/v1/namespaces/default/services
-{"metadata":{"name":"s"},"spec":{"clusterIP":"None","type":"NodePort","ports":[{"port":80}]}}`: "node ports are not served yet",
 	`> PATCH /api/v1/namespaces/default/configmaps/a
 > Content-Type: application/json
 {}`: "the words are of upstream's router",

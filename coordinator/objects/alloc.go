@@ -28,6 +28,20 @@ func newPool() *pool { return &pool{pending: map[uint32]bool{}} }
 type reservation struct {
 	pool  *pool
 	index uint32
+	next  *reservation // another one for the same object
+}
+
+// and joins two reservations for one object; either may be nil.
+func (r *reservation) and(o *reservation) *reservation {
+	if r == nil {
+		return o
+	}
+	last := r
+	for last.next != nil {
+		last = last.next
+	}
+	last.next = o
+	return r
 }
 
 // settle ends a reservation with the result of the write. When nobody knows whether the write happened the number stays
@@ -36,9 +50,15 @@ func (r *reservation) settle(err error) {
 	if r == nil || unsettled(err) {
 		return
 	}
-	r.pool.mu.Lock()
-	defer r.pool.mu.Unlock()
-	delete(r.pool.pending, r.index)
+	for ; r != nil; r = r.next {
+		r.pool.release(r.index)
+	}
+}
+
+func (p *pool) release(index uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.pending, index)
 }
 
 // claim reserves the first free candidate; nil when all are taken. used gives what the view shows.
@@ -49,7 +69,7 @@ func (p *pool) claim(used func() map[uint32]bool, candidates iter.Seq[uint32]) *
 	for c := range candidates {
 		if !taken[c] && !p.pending[c] {
 			p.pending[c] = true
-			return &reservation{p, c}
+			return &reservation{pool: p, index: c}
 		}
 	}
 	return nil

@@ -106,7 +106,6 @@ func TestCreateRefuses(t *testing.T) {
 		}), metav1.StatusReasonInvalid, `spec.template.spec.containers[0].resources.limits[memory]: Invalid value: "1Ki": must be at least 4Mi`},
 		{"a selector that misses", deployment(func(d *appsv1.Deployment) { d.Spec.Selector.MatchLabels["app"] = "other" }), metav1.StatusReasonInvalid, "`selector` does not match template `labels`"},
 		{"a negative count", deployment(func(d *appsv1.Deployment) { n := int32(-1); d.Spec.Replicas = &n }), metav1.StatusReasonInvalid, "spec.replicas: Invalid value: -1"},
-		{"a node port", &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "s"}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, Ports: []corev1.ServicePort{{Port: 80}}}}, metav1.StatusReasonInvalid, `spec.type: Unsupported value: "NodePort": supported values: "ClusterIP", "ExternalName"`},
 		{"too much", configMap("big", map[string]string{"a": strings.Repeat("x", 900<<10), "b": strings.Repeat("y", 900<<10)}), metav1.StatusReasonInvalid, "Too long"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

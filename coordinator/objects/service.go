@@ -20,22 +20,8 @@ func (s *Store) serviceStrategy() *strategy {
 		}),
 		update:   two(updateService),
 		status:   two(func(svc, old *corev1.Service) { old.Spec.DeepCopyInto(&svc.Spec) }),
-		rules:    serviceRules,
 		allocate: s.allocateService,
 	}
-}
-
-// serviceRules refuse what no part of Skerry carries out.
-func serviceRules(obj, _ runtime.Object) field.ErrorList {
-	svc, ok := obj.(*corev1.Service)
-	if !ok || svc.Spec.Type == corev1.ServiceTypeClusterIP || svc.Spec.Type == corev1.ServiceTypeExternalName {
-		return nil
-	}
-	if svc.Spec.Type != corev1.ServiceTypeNodePort && svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
-		return nil // upstream's validation says so
-	}
-	return field.ErrorList{field.NotSupported(field.NewPath("spec", "type"), svc.Spec.Type,
-		[]corev1.ServiceType{corev1.ServiceTypeClusterIP, corev1.ServiceTypeExternalName})}
 }
 
 func needsClusterIP(svc *corev1.Service) bool { return svc.Spec.Type != corev1.ServiceTypeExternalName }
@@ -59,12 +45,11 @@ func updateService(svc, old *corev1.Service) {
 		svc.Spec.ClusterIPs = nil // only the old field was changed
 	}
 	completeClusterIPs(svc)
-	if svc.Spec.ExternalTrafficPolicy == old.Spec.ExternalTrafficPolicy && len(svc.Spec.ExternalIPs) == 0 {
-		svc.Spec.ExternalTrafficPolicy = ""
-	}
+	dropNodePorts(svc, old)
 }
 
 func keepAllocated(svc, old *corev1.Service) {
+	keepNodePorts(svc, old)
 	if !needsClusterIP(svc) || !needsClusterIP(old) {
 		return
 	}
@@ -92,7 +77,7 @@ func dropClusterIP(svc, old *corev1.Service) {
 	}
 }
 
-// allocateService gives a service its families and, unless it is headless or has one, its address.
+// allocateService gives a service its families and, unless it is headless or has one, its address, and its node ports.
 func (s *Store) allocateService(obj, old runtime.Object) (*reservation, field.ErrorList) {
 	svc, ok := obj.(*corev1.Service)
 	if !ok || !needsClusterIP(svc) {
@@ -101,7 +86,21 @@ func (s *Store) allocateService(obj, old runtime.Object) (*reservation, field.Er
 	if errs := setFamilies(svc); len(errs) > 0 {
 		return nil, errs
 	}
-	if before, ok := old.(*corev1.Service); ok && before.Spec.ClusterIP != "" {
+	before, _ := old.(*corev1.Service)
+	address, errs := s.allocateAddress(svc, before)
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	ports, errs := s.allocateNodePorts(svc, before)
+	if len(errs) > 0 {
+		address.settle(errs.ToAggregate())
+		return nil, errs
+	}
+	return address.and(ports), nil
+}
+
+func (s *Store) allocateAddress(svc, old *corev1.Service) (*reservation, field.ErrorList) {
+	if old != nil && old.Spec.ClusterIP != "" {
 		return nil, nil // kept, or judged by validation
 	}
 	switch svc.Spec.ClusterIP {

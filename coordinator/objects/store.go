@@ -63,6 +63,7 @@ type Store struct {
 	locks      *locks
 	owners     *ownership.Tracker
 	services   *addresses
+	nodePorts  *pool
 	nodes      *subnets
 	charges    charges
 	rootCA     []byte
@@ -99,7 +100,7 @@ func (o WriteOptions) warn(texts ...string) {
 
 // New makes a Store that reads v and writes to to.
 func New(v *view.View, to Storage, o Options) (*Store, error) {
-	s := &Store{view: v, to: to, now: o.Now, log: o.Logger, rootCA: o.RootCA, locks: newLocks()}
+	s := &Store{view: v, to: to, now: o.Now, log: o.Logger, rootCA: o.RootCA, locks: newLocks(), nodePorts: newPool()}
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -18,10 +18,12 @@
 // With ClientIP affinity a service has more slots than endpoints, filled by rendezvous hashing: when an endpoint
 // goes, only its clients move, and every node picks the same endpoint for a client.
 //
+// A node port is an entry of the same maps under the node's own address; with externalTrafficPolicy Local it leads to the
+// node's own endpoints only.
+//
 // What still has a service address after that has no endpoint, and is refused at once. Connections whose answer would
 // not come back through this node are masqueraded: a pod that reaches itself, and clients outside the cluster whose
-// endpoint is on another node. Pods keep their address towards pods.
+// endpoint is on another node; through a node port, everybody whose endpoint is on another node. Pods keep their address towards pods.
 //
-// Neighbours: edgeagent/uplink hears the table, edgeagent/network makes pod links and routes. Not here: DNS, node ports,
-// IPv6.
+// Neighbours: edgeagent/uplink hears the table, edgeagent/network makes pod links and routes. Not here: DNS, IPv6.
 package proxy

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
@@ -36,14 +37,15 @@ func rule(parts ...match) []expr.Any {
 
 func addBaseRules(conn *nftables.Conn, r Ruleset) {
 	toService := destinationIn(r.ServiceCIDR)
-	toEndpoint := rule(toService, match(append(loadServiceKey(), &expr.Lookup{
+	toEndpoint := match(append(loadServiceKey(), &expr.Lookup{
 		SourceRegister: reg1, DestRegister: 0, IsDestRegSet: true, SetName: servicesMap.Name, SetID: servicesMap.ID,
-	})))
+	}))
 	prerouting := baseChain("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
 	output := baseChain("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
 	for _, chain := range []*nftables.Chain{prerouting, output} {
 		conn.AddChain(chain)
-		addRule(conn, chain, "new connections to services", toEndpoint)
+		addRule(conn, chain, "new connections to services", rule(toService, toEndpoint))
+		addRule(conn, chain, "new connections to node ports", rule(destinationIn(host(r.NodeAddress)), toEndpoint))
 	}
 	forward := baseChain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
 	local := baseChain("local", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter)
@@ -65,8 +67,15 @@ const icmpPortUnreachable = 3
 func addSourceRules(conn *nftables.Conn, r Ruleset) {
 	chain := baseChain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	conn.AddChain(chain)
-	viaService := originallyTo(r.ServiceCIDR)
-	addRule(conn, chain, "a pod that reaches itself", rule(viaService, sourceIsDestination(), sourceNAT(r.NodeAddress)))
+	viaService, viaNodePort := originallyTo(r.ServiceCIDR), rule(originallyTo(host(r.NodeAddress)), redirected())
+	for _, via := range []match{viaService, viaNodePort} {
+		addRule(conn, chain, "a pod that reaches itself", rule(via, sourceIsDestination(), sourceNAT(r.NodeAddress)))
+	}
+	elsewhere := viaNodePort
+	if r.PodCIDR.IsValid() {
+		elsewhere = rule(elsewhere, destinationOutside(r.PodCIDR))
+	}
+	addRule(conn, chain, "by node port, endpoint elsewhere", rule(elsewhere, match{&expr.Masq{}}))
 
 	outside := rule(viaService, sourceOutside(r.ClusterPodCIDR), sourceOutside(host(r.NodeAddress)))
 	if r.PodCIDR.IsValid() {
@@ -155,6 +164,17 @@ func address(offset uint32, op expr.CmpOp, p netip.Prefix) match {
 // originallyTo matches packets of connections whose client asked for an address in p.
 func originallyTo(p netip.Prefix) match {
 	return append(match{&expr.Ct{Key: expr.CtKeyDST, Register: reg1}}, masked(expr.CmpOpEq, p)...)
+}
+
+// redirected matches packets of connections whose destination these rules have changed.
+func redirected() match {
+	const changed = 1 << 5 // IPS_DST_NAT
+	bits := binaryutil.NativeEndian.PutUint32(changed)
+	return match{
+		&expr.Ct{Key: expr.CtKeySTATUS, Register: reg1},
+		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 4, Mask: bits, Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: make([]byte, 4)},
+	}
 }
 
 func masked(op expr.CmpOp, p netip.Prefix) match {

@@ -29,7 +29,7 @@ type Ruleset struct {
 
 	ServiceCIDR    netip.Prefix
 	ClusterPodCIDR netip.Prefix
-	Services       map[Key]Service
+	Services       map[Key]Service         // by cluster address, and by this node's own for node ports
 	Hairpins       map[netip.Addr]struct{} // endpoints on this node that a client might share an address with
 }
 
@@ -120,17 +120,42 @@ func (r *Ruleset) add(port messaging.ServicePort) error {
 	if len(endpoints) == 0 {
 		return err // no endpoint: no entry, and connections are refused
 	}
-	slots := endpoints
-	if port.Affinity {
-		slots = rendezvous(endpoints)
-	}
-	r.Services[key] = Service{Affinity: port.Affinity, Slots: slots}
+	r.Services[key] = newService(port.Affinity, endpoints)
+	err = errors.Join(err, r.addNodePort(port, key.Protocol, endpoints))
 	for _, endpoint := range endpoints {
 		if r.PodCIDR.IsValid() && r.PodCIDR.Contains(endpoint.Addr()) {
 			r.Hairpins[endpoint.Addr()] = struct{}{}
 		}
 	}
 	return err
+}
+
+func newService(affinity bool, endpoints []netip.AddrPort) Service {
+	if affinity {
+		return Service{Affinity: true, Slots: rendezvous(endpoints)}
+	}
+	return Service{Slots: endpoints}
+}
+
+// addNodePort makes the port known under this node's own address, if it has a number there. Without an endpoint that it
+// may lead to, the node answers as it does on any port on which nobody listens.
+func (r *Ruleset) addNodePort(port messaging.ServicePort, protocol uint8, endpoints []netip.AddrPort) error {
+	if port.NodePort == 0 || !r.NodeAddress.IsValid() {
+		return nil
+	}
+	if port.Local {
+		endpoints = slices.DeleteFunc(slices.Clone(endpoints), func(e netip.AddrPort) bool {
+			return !r.PodCIDR.IsValid() || !r.PodCIDR.Contains(e.Addr())
+		})
+	}
+	key := Key{Addr: r.NodeAddress, Protocol: protocol, Port: port.NodePort}
+	if _, taken := r.Services[key]; taken {
+		return fmt.Errorf("node port %d is taken by another service", port.NodePort)
+	}
+	if len(endpoints) > 0 {
+		r.Services[key] = newService(port.Affinity, endpoints)
+	}
+	return nil
 }
 
 func (r *Ruleset) key(port messaging.ServicePort) (Key, error) {

@@ -26,6 +26,7 @@ import (
 	assignments "skerry.dev/skerry/coordinator/assign"
 	"skerry.dev/skerry/coordinator/automation"
 	"skerry.dev/skerry/coordinator/controller"
+	"skerry.dev/skerry/coordinator/controller/autoscaler"
 	"skerry.dev/skerry/coordinator/controller/clusterrole"
 	"skerry.dev/skerry/coordinator/controller/cronjob"
 	"skerry.dev/skerry/coordinator/controller/daemonset"
@@ -278,6 +279,7 @@ func (c *Core) newShell() (*controller.Shell, error) {
 		Source: c.source, Writer: c.writer, Recorder: c.events, Finish: scheduler.Finish, Logger: c.log.With("part", "controllers"),
 		Controllers: append([]controller.Controller{
 			nodelifecycle.Controller(nodelifecycle.Options{Heartbeat: heartbeat}),
+			autoscaler.Controller(), // before those whose objects it changes: the first of two changes wins
 			deployment.Controller(),
 			rebalance.Controller(c.config.rebalanceOptions()),
 			replicaset.Controller(),

@@ -7,6 +7,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"skerry.dev/skerry/coordinator/controller"
+	"skerry.dev/skerry/coordinator/controller/autoscaler"
 	"skerry.dev/skerry/coordinator/controller/endpoints"
 	"skerry.dev/skerry/coordinator/fleet"
 	"skerry.dev/skerry/coordinator/metrics"
@@ -32,7 +33,7 @@ func (s *source) Snapshot() *controller.Snapshot {
 }
 
 // measured names the nodes whose pods are scaled by what they use.
-func (s *source) measured() []string { return nil }
+func (s *source) measured() []string { return autoscaler.Nodes(s.Snapshot()) }
 
 // Changed is controller.Source's.
 func (s *source) Changed() (<-chan struct{}, func()) {

@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
 
 	"skerry.dev/skerry/coordinator/resource"
 )
@@ -58,11 +60,12 @@ func newDiscovery(served []*resource.Resource) (*discovery, error) {
 	}
 	for gv, list := range versions {
 		if gv.Group != "" {
-			group := groupOf(gv)
-			group.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
-			docs["/apis/"+gv.Group] = group
 			docs["/apis/"+gv.String()] = resourceList(gv, list)
 		}
+	}
+	for _, group := range groupsOf(versions) {
+		group.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
+		docs["/apis/"+group.Name] = group
 	}
 	for path, doc := range docs {
 		if err := add(d.docs, path, typeJSON, doc); err != nil {
@@ -136,29 +139,36 @@ func byVersion(list []*resource.Resource) map[schema.GroupVersion][]*resource.Re
 	return out
 }
 
-// sortedVersions orders groups by name; one version of each is served.
+// sortedVersions orders groups by name, and the versions of each as upstream does: the newest first.
 func sortedVersions(versions map[schema.GroupVersion][]*resource.Resource) []schema.GroupVersion {
 	var list []schema.GroupVersion
 	for gv := range versions {
 		list = append(list, gv)
 	}
-	slices.SortFunc(list, func(a, b schema.GroupVersion) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortFunc(list, func(a, b schema.GroupVersion) int {
+		return cmp.Or(strings.Compare(a.Group, b.Group), version.CompareKubeAwareVersionStrings(b.Version, a.Version))
+	})
 	return list
 }
 
-func groupOf(gv schema.GroupVersion) metav1.APIGroup {
-	version := metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version}
-	return metav1.APIGroup{Name: gv.Group, Versions: []metav1.GroupVersionForDiscovery{version}, PreferredVersion: version}
+// groupsOf lists all groups but the core one. A group's first version is the one that clients should use.
+func groupsOf(versions map[schema.GroupVersion][]*resource.Resource) []metav1.APIGroup {
+	var groups []metav1.APIGroup
+	for _, gv := range sortedVersions(versions) {
+		v := metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version}
+		switch n := len(groups); {
+		case gv.Group == "":
+		case n > 0 && groups[n-1].Name == gv.Group:
+			groups[n-1].Versions = append(groups[n-1].Versions, v)
+		default:
+			groups = append(groups, metav1.APIGroup{Name: gv.Group, Versions: []metav1.GroupVersionForDiscovery{v}, PreferredVersion: v})
+		}
+	}
+	return groups
 }
 
 func groupList(versions map[schema.GroupVersion][]*resource.Resource) *metav1.APIGroupList {
-	list := &metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}}
-	for _, gv := range sortedVersions(versions) {
-		if gv.Group != "" {
-			list.Groups = append(list.Groups, groupOf(gv))
-		}
-	}
-	return list
+	return &metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}, Groups: groupsOf(versions)}
 }
 
 func resourceList(gv schema.GroupVersion, list []*resource.Resource) *metav1.APIResourceList {
@@ -193,12 +203,16 @@ func aggregate(versions map[schema.GroupVersion][]*resource.Resource, core bool)
 		if (gv.Group == "") != core {
 			continue
 		}
-		version := apidiscovery.APIVersionDiscovery{Version: gv.Version, Freshness: apidiscovery.DiscoveryFreshnessCurrent}
+		served := apidiscovery.APIVersionDiscovery{Version: gv.Version, Freshness: apidiscovery.DiscoveryFreshnessCurrent}
 		for _, r := range versions[gv] {
-			version.Resources = append(version.Resources, aggregatedResource(r))
+			served.Resources = append(served.Resources, aggregatedResource(r))
+		}
+		if n := len(out.Items); n > 0 && out.Items[n-1].Name == gv.Group {
+			out.Items[n-1].Versions = append(out.Items[n-1].Versions, served)
+			continue
 		}
 		out.Items = append(out.Items, apidiscovery.APIGroupDiscovery{
-			ObjectMeta: metav1.ObjectMeta{Name: gv.Group}, Versions: []apidiscovery.APIVersionDiscovery{version},
+			ObjectMeta: metav1.ObjectMeta{Name: gv.Group}, Versions: []apidiscovery.APIVersionDiscovery{served},
 		})
 	}
 	return out

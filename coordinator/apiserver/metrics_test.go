@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -110,5 +112,38 @@ func TestMetricsSpeakProtobuf(t *testing.T) {
 func TestNothingIsMeasuredWithoutMetrics(t *testing.T) {
 	if a := start(t).get(metricsRoot + "/nodes"); a.code != http.StatusServiceUnavailable {
 		t.Errorf("got %d", a.code)
+	}
+}
+
+const autoscalerV1 = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers"
+
+// One object shows in both versions, and discovery puts the newer first.
+func TestAutoscalersHaveTwoVersions(t *testing.T) {
+	c := start(t)
+	c.must("POST", autoscalerV1, `{"metadata":{"name":"web"},"spec":{"maxReplicas":3,"targetCPUUtilizationPercentage":60,"scaleTargetRef":{"apiVersion":"apps/v1","kind":"Deployment","name":"web"}}}`)
+	var v2 autoscalingv2.HorizontalPodAutoscaler
+	c.get(strings.Replace(autoscalerV1, "v1", "v2", 1)+"/web").into(t, &v2)
+	if v2.APIVersion != "autoscaling/v2" || *v2.Spec.MinReplicas != 1 || *v2.Spec.Metrics[0].Resource.Target.AverageUtilization != 60 {
+		t.Errorf("version 2: %+v", v2.Spec)
+	}
+	c.must("PATCH", autoscalerV1+"/web", `{"spec":{"targetCPUUtilizationPercentage":70}}`)
+	var v1 autoscalingv1.HorizontalPodAutoscaler
+	c.get(autoscalerV1+"/web").into(t, &v1)
+	if v1.APIVersion != "autoscaling/v1" || *v1.Spec.TargetCPUUtilizationPercentage != 70 || v1.Generation != 2 {
+		t.Errorf("version 1: %+v", v1)
+	}
+	var group metav1.APIGroup
+	c.get("/apis/autoscaling").into(t, &group)
+	if len(group.Versions) != 2 || group.PreferredVersion.Version != "v2" || group.Versions[1].Version != "v1" {
+		t.Errorf("group %+v", group)
+	}
+	var groups metav1.APIGroupList
+	c.get("/apis").into(t, &groups)
+	seen := map[string]bool{}
+	for _, g := range groups.Groups {
+		if seen[g.Name] {
+			t.Errorf("group %s is listed twice", g.Name)
+		}
+		seen[g.Name] = true
 	}
 }

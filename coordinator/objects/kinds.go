@@ -2,6 +2,7 @@ package objects
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -27,6 +28,7 @@ var (
 	jobs         = resource.ForObject((*batchv1.Job)(nil))
 	budgets      = resource.ForObject((*policyv1.PodDisruptionBudget)(nil))
 	cronJobs     = resource.ForObject((*batchv1.CronJob)(nil))
+	autoscalers  = resource.ForObject((*autoscalingv2.HorizontalPodAutoscaler)(nil))
 
 	roles               = resource.ForObject((*rbacv1.Role)(nil))
 	roleBindings        = resource.ForObject((*rbacv1.RoleBinding)(nil))
@@ -54,6 +56,7 @@ func (s *Store) allStrategies() map[*resource.Resource]*strategy {
 		statefulSets:                  statefulSetStrategy(),
 		jobs:                          jobStrategy(),
 		cronJobs:                      cronJobStrategy(),
+		autoscalers:                   autoscalerStrategy(),
 		resourceQuotas:                resourceQuotaStrategy(),
 		limitRanges:                   {createOnUpdate: true},
 		budgets:                       budgetStrategy(),

@@ -60,7 +60,10 @@ func (s *Store) Patch(ctx context.Context, res *resource.Resource, namespace, na
 		if err != nil {
 			return nil, err
 		}
-		return obj, sameName(metaOf(obj), namespace, name)
+		if err := sameName(metaOf(obj), namespace, name); err != nil {
+			return nil, err
+		}
+		return stored(res, obj)
 	})
 	if err != nil {
 		return nil, err

@@ -42,7 +42,7 @@ var layers = []struct {
 var only = map[string][]string{
 	"github.com/opencontainers/runc":    {"edgeagent/keeper/server", "cmd/skerry-keeper"},
 	"github.com/nats-io/nats-server/v2": {"messaging/embedded", "messaging/natstest"},
-	"k8s.io/kubernetes":                 {"coordinator/objects/defaults", "coordinator/objects/validation", "tests/conformance/catalog"},
+	"k8s.io/kubernetes":                 {"coordinator/objects/defaults", "coordinator/objects/validation", "tests/conformance/catalog", "coordinator/resource/autoscaling"},
 }
 
 // pure packages decide; they have no clock, no I/O, no goroutine, no logger and no context.
@@ -51,7 +51,7 @@ var pure = []string{
 	"coordinator/controller/deployment", "coordinator/controller/replicaset", "coordinator/controller/nodelifecycle",
 	"coordinator/controller/garbage", "coordinator/controller/endpoints", "coordinator/controller/rebalance",
 	"coordinator/controller/job", "coordinator/controller/cronjob", "coordinator/controller/history", "coordinator/controller/daemonset",
-	"coordinator/controller/statefulset", "coordinator/controller/disruption",
+	"coordinator/controller/statefulset", "coordinator/controller/autoscaler", "coordinator/controller/disruption",
 	"coordinator/controller/resourcequota", "coordinator/quota",
 	"coordinator/controller/clusterrole", "coordinator/controller/serviceaccount",
 }

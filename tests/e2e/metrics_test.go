@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
@@ -75,4 +77,92 @@ func use(m metricsv1beta1.PodMetrics, name string) (q resource.Quantity) {
 		}
 	}
 	return q
+}
+
+const scaledWeb = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: web
+        image: IMAGE
+        args: [serve]
+        resources: {requests: {cpu: 20m, memory: 16Mi}, limits: {cpu: 100m, memory: 64Mi}}
+        readinessProbe: {httpGet: {path: /readyz, port: 8080}, periodSeconds: 1}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: web}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
+  minReplicas: 1
+  maxReplicas: 3
+  metrics:
+  - {type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 60}}}
+  behavior: {scaleDown: {stabilizationWindowSeconds: 1, policies: [{type: Percent, value: 100, periodSeconds: 15}]}}
+`
+
+// The load is one busy pod: it uses up to five times what it asked for, so two more come; when it rests they go.
+func TestAutoscaler(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	s.apply(scaledWeb)
+	pods := s.readyPods("app=web", 1)
+	s.ask(pods[0], "/burn?seconds=600")
+	// Figures count once they were taken while the pod was ready, so this takes two readings.
+	await(s, "metrics used", "hpa web", func(h autoscalingv2.HorizontalPodAutoscaler) bool { return len(h.Status.CurrentMetrics) > 0 && h.Status.CurrentMetrics[0].Resource != nil })
+	h := await(s, "scaled up", "hpa web", func(h autoscalingv2.HorizontalPodAutoscaler) bool { return h.Status.DesiredReplicas > 1 })
+	if h.Status.LastScaleTime == nil {
+		t.Errorf("status %s", brief(h))
+	}
+	await(s, "more pods", "deployment web", func(d appsv1.Deployment) bool { return d.Status.ReadyReplicas > 1 })
+	s.steps(
+		step{args: "get hpa web", want: []string{"REFERENCE", "Deployment/web", "cpu: ", "%/60%"}},
+		step{args: "describe hpa web", want: []string{"SuccessfulRescale", "cpu resource utilization (percentage of request) above target", "AbleToScale", "ScalingActive", "ValidMetricFound"}},
+		step{args: "get horizontalpodautoscalers.v1.autoscaling web -o yaml", want: []string{"apiVersion: autoscaling/v1", "targetCPUUtilizationPercentage: 60"}},
+	)
+	s.ask(pods[0], "/burn?seconds=0")
+	await(s, "scaled down", "hpa web", func(h autoscalingv2.HorizontalPodAutoscaler) bool {
+		return h.Status.DesiredReplicas == 1 && h.Status.CurrentReplicas == 1
+	})
+	s.readyPods("app=web", 1)
+	s.wants(s.kubectl("describe hpa web"), "All metrics below target")
+}
+
+func TestAutoscalerManifests(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	s.kubectl("create deployment web --replicas=1 --image=" + imageV1)
+	s.steps(
+		step{args: "autoscale deployment web --min=1 --max=3 --cpu=50%", want: []string{"horizontalpodautoscaler.autoscaling/web autoscaled"}},
+		step{args: "get hpa web -o jsonpath={.spec.metrics[0].resource.target.averageUtilization}", want: []string{"50"}},
+		step{args: "autoscale deployment web --name=bad --min=4 --max=3", fails: true, want: []string{"max"}},
+		step{
+			args: "apply -f -", fails: true,
+			input: `{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: {name: bad}, spec: {maxReplicas: 0, minReplicas: 2, scaleTargetRef: {kind: Deployment, name: web}, metrics: [{type: Resource}]}}`,
+			want: []string{
+				"spec.maxReplicas: Required value: must be set and greater than 0", "spec.scaleTargetRef.apiVersion", "apiVersion must specify API group",
+				"spec.metrics[0].resource: Required value: must populate information for the given metric source",
+			},
+		},
+		step{
+			args: "apply -f -", want: []string{"created"},
+			input: `{apiVersion: autoscaling/v1, kind: HorizontalPodAutoscaler, metadata: {name: old}, spec: {maxReplicas: 2, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: nowhere}}}`,
+		},
+		step{args: "get hpa old", want: []string{"Deployment/nowhere", "<unknown>/80%", "1", "2"}},
+	)
+	await(s, "a target that is not there is named", "hpa old", func(h autoscalingv2.HorizontalPodAutoscaler) bool {
+		for _, c := range h.Status.Conditions {
+			if c.Reason == "FailedGetScale" && strings.Contains(c.Message, `deployments.apps "nowhere" not found`) {
+				return true
+			}
+		}
+		return false
+	})
 }

@@ -1,6 +1,6 @@
 // Package defaults fills in what a manifest leaves out, by upstream's own functions on the k8s.io/api types.
 //
-// It is one of the two places that import k8s.io/kubernetes; a release of that may change its functions, and the tests
+// It is one of the few places that import k8s.io/kubernetes; a release of that may change its functions, and the tests
 // here show it. It decides nothing of its own.
 package defaults
 
@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	appsdefaults "k8s.io/kubernetes/pkg/apis/apps/v1"
+	autoscalingdefaults "k8s.io/kubernetes/pkg/apis/autoscaling/v2"
 	batchdefaults "k8s.io/kubernetes/pkg/apis/batch/v1"
 	coordinationdefaults "k8s.io/kubernetes/pkg/apis/coordination/v1"
 	coredefaults "k8s.io/kubernetes/pkg/apis/core/v1"
@@ -27,7 +28,7 @@ func New() (*Defaulter, error) {
 	d := &Defaulter{runtime.NewScheme()}
 	for _, register := range []func(*runtime.Scheme) error{
 		coredefaults.RegisterDefaults, appsdefaults.RegisterDefaults, batchdefaults.RegisterDefaults,
-		schedulingdefaults.RegisterDefaults, coordinationdefaults.RegisterDefaults, discoverydefaults.RegisterDefaults,
+		schedulingdefaults.RegisterDefaults, coordinationdefaults.RegisterDefaults, discoverydefaults.RegisterDefaults, autoscalingdefaults.RegisterDefaults,
 		rbacdefaults.RegisterDefaults,
 	} {
 		if err := register(d.scheme); err != nil {

@@ -1,7 +1,7 @@
 // Package validation judges objects by upstream's own rules: it converts them to upstream's internal types and calls
 // upstream's functions, so kubectl prints the words it always prints.
 //
-// It is one of the two places that import k8s.io/kubernetes. It changes no object and reads nothing but its arguments.
+// It is one of the few places that import k8s.io/kubernetes. It changes no object and reads nothing but its arguments.
 package validation
 
 import (
@@ -14,6 +14,7 @@ import (
 	"k8s.io/kubernetes/pkg/apis/apps"
 	appsv1 "k8s.io/kubernetes/pkg/apis/apps/v1"
 	"k8s.io/kubernetes/pkg/apis/autoscaling"
+	autoscalingv2 "k8s.io/kubernetes/pkg/apis/autoscaling/v2"
 	"k8s.io/kubernetes/pkg/apis/batch"
 	batchv1 "k8s.io/kubernetes/pkg/apis/batch/v1"
 	"k8s.io/kubernetes/pkg/apis/coordination"
@@ -52,7 +53,7 @@ func New() (*Validator, error) {
 	capabilities.Setup(true, 0)
 	v := &Validator{scheme: runtime.NewScheme(), rules: map[schema.GroupKind]rules{}}
 	for _, add := range []func(*runtime.Scheme) error{
-		core.AddToScheme, corev1.AddToScheme, autoscaling.AddToScheme, apps.AddToScheme, appsv1.AddToScheme,
+		core.AddToScheme, corev1.AddToScheme, autoscaling.AddToScheme, autoscalingv2.AddToScheme, apps.AddToScheme, appsv1.AddToScheme,
 		batch.AddToScheme, batchv1.AddToScheme,
 		coordination.AddToScheme, coordinationv1.AddToScheme, discovery.AddToScheme, discoveryv1.AddToScheme,
 		scheduling.AddToScheme, schedulingv1.AddToScheme, policy.AddToScheme, policyv1.AddToScheme,
@@ -68,6 +69,7 @@ func New() (*Validator, error) {
 	v.addStateful()
 	v.addBatch()
 	v.addScheduling()
+	v.addAutoscaling()
 	v.addPolicy()
 	v.addRBAC()
 	v.addRest()

@@ -16,9 +16,6 @@ import (
 // atOnce specs run side by side: they wait for pods most of the time, and other tests want the machine too.
 const atOnce = 6
 
-// focusArgs: namespaces have no ServiceAccount "default" yet.
-var focusArgs = []string{"--e2e-verify-service-account=false"}
-
 // TestFocus runs the specs of catalog/focus.txt against three nodes, each as a subtest.
 func TestFocus(t *testing.T) {
 	if testing.Short() {
@@ -64,7 +61,7 @@ func runFocus(t *testing.T, root, bin string, specs []catalog.Spec) map[string]r
 	}
 	s := suite{
 		bin: bin, kubectl: filepath.Join(root, ".cache", "bin"), kubeconfig: cl.State0.Kubeconfig, logs: logs,
-		procs: atOnce, timeLimit: 20 * time.Minute, args: focusArgs,
+		procs: atOnce, timeLimit: 20 * time.Minute,
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Minute)
 	defer cancel()

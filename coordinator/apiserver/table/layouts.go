@@ -30,6 +30,7 @@ var layouts = map[schema.GroupKind]Layout{
 	{Group: "scheduling.k8s.io", Kind: "PriorityClass"}:     priorityClassLayout,
 	{Group: "policy", Kind: "PodDisruptionBudget"}:          budgetLayout,
 	{Group: "discovery.k8s.io", Kind: "EndpointSlice"}:      endpointSliceLayout,
+	{Kind: "LimitRange"}:                                    dated,
 	{Group: rbac, Kind: "Role"}:                             dated,
 	{Group: rbac, Kind: "ClusterRole"}:                      dated,
 	{Group: rbac, Kind: "RoleBinding"}:                      roleBindingLayout,

@@ -17,6 +17,7 @@ var layouts = map[schema.GroupKind]Layout{
 	{Kind: "Service"}:                                       serviceLayout,
 	{Kind: "Endpoints"}:                                     endpointsLayout,
 	{Kind: "ResourceQuota"}:                                 resourceQuotaLayout,
+	{Kind: "LimitRange"}:                                    dated,
 	{Kind: "ReplicationController"}:                         replicationControllerLayout,
 	{Group: "apps", Kind: "Deployment"}:                     deploymentLayout,
 	{Group: "apps", Kind: "ReplicaSet"}:                     replicaSetLayout,

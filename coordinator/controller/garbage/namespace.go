@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -42,27 +43,26 @@ func planNamespaces(s *controller.Snapshot, now time.Time) ([]controller.Change,
 // content is what is left in one namespace.
 type content struct {
 	doomed     []controller.Object // not being deleted yet
-	counts     map[string]int      // of all, by kind
+	counts     map[string]int      // of all, by resource
 	finalizers map[string]int
+	pods       bool // some are left
 }
 
 func (c *content) add(kind schema.GroupKind, o controller.Object) {
-	c.counts[kindName(kind)]++
+	c.counts[resourceName(kind)]++
 	for _, f := range o.GetFinalizers() {
 		c.finalizers[f]++
 	}
 	if o.GetDeletionTimestamp() == nil {
 		c.doomed = append(c.doomed, o)
 	}
+	c.pods = c.pods || kind == controller.PodKind
 }
 
-// kindName is the kind in words: as kubectl takes it, singular.
-func kindName(kind schema.GroupKind) string {
-	name := strings.ToLower(kind.Kind)
-	if kind.Group != "" {
-		name += "." + kind.Group
-	}
-	return name
+// resourceName is the kind as upstream's conditions name it: plural, a dot, and the group, which may be empty.
+func resourceName(kind schema.GroupKind) string {
+	plural, _ := meta.UnsafeGuessKindToResource(kind.WithVersion("v1"))
+	return plural.Resource + "." + kind.Group
 }
 
 func (c *content) plan(ns *corev1.Namespace, now time.Time) []controller.Change {
@@ -71,36 +71,58 @@ func (c *content) plan(ns *corev1.Namespace, now time.Time) []controller.Change 
 		updated.Spec.Finalizers = slices.DeleteFunc(updated.Spec.Finalizers, func(f corev1.FinalizerName) bool { return f == corev1.FinalizerKubernetes })
 		return []controller.Change{{Verb: controller.Finalize, Object: updated}}
 	}
-	slices.SortFunc(c.doomed, func(a, b controller.Object) int {
-		return cmp.Or(cmp.Compare(fmt.Sprintf("%T", a), fmt.Sprintf("%T", b)), cmp.Compare(a.GetName(), b.GetName()))
-	})
-	var changes []controller.Change
-	for _, o := range c.doomed {
-		changes = append(changes, controller.Change{Verb: controller.Delete, Object: o, Propagation: metav1.DeletePropagationBackground})
-	}
-	if len(c.doomed) > 0 {
+	if changes := c.remove(); len(changes) > 0 {
 		return changes // what is left after that is worth a word
 	}
 	return c.explain(ns, now)
 }
 
-// explain says in the namespace's status what its deletion waits for.
+// remove deletes the pods first: until they have ended, they keep what they use and what restricts them.
+func (c *content) remove() []controller.Change {
+	slices.SortFunc(c.doomed, func(a, b controller.Object) int {
+		return cmp.Or(cmp.Compare(fmt.Sprintf("%T", a), fmt.Sprintf("%T", b)), cmp.Compare(a.GetName(), b.GetName()))
+	})
+	var changes []controller.Change
+	for _, o := range c.doomed {
+		if _, pod := o.(*corev1.Pod); pod == c.pods {
+			changes = append(changes, controller.Change{Verb: controller.Delete, Object: o, Propagation: metav1.DeletePropagationBackground})
+		}
+	}
+	return changes
+}
+
+// explain says in the namespace's status what its deletion waits for: all of upstream's conditions, with its words. Those
+// that are never true here tell who waits for them that they are looked after.
 func (c *content) explain(ns *corev1.Namespace, now time.Time) []controller.Change {
 	updated := ns.DeepCopy()
-	changed := setNamespaceCondition(updated, corev1.NamespaceCondition{
-		Type: corev1.NamespaceContentRemaining, Status: corev1.ConditionTrue, Reason: "SomeResourcesRemain",
-		Message: "Some resources are remaining: " + summary(c.counts, "%s has %d resource instances"),
-	}, now)
-	if len(c.finalizers) > 0 {
-		changed = setNamespaceCondition(updated, corev1.NamespaceCondition{
-			Type: corev1.NamespaceFinalizersRemaining, Status: corev1.ConditionTrue, Reason: "SomeFinalizersRemain",
-			Message: "Some content in the namespace has finalizers remaining: " + summary(c.finalizers, "%s in %d resource instances"),
-		}, now) || changed
+	changed := false
+	for _, condition := range c.conditions() {
+		changed = setNamespaceCondition(updated, condition, now) || changed
 	}
 	if !changed {
 		return nil
 	}
 	return []controller.Change{{Verb: controller.Status, Object: updated}}
+}
+
+func (c *content) conditions() []corev1.NamespaceCondition {
+	condition := func(t corev1.NamespaceConditionType, reason, message string) corev1.NamespaceCondition {
+		return corev1.NamespaceCondition{Type: t, Status: corev1.ConditionFalse, Reason: reason, Message: message}
+	}
+	remaining := condition(corev1.NamespaceContentRemaining, "SomeResourcesRemain",
+		"Some resources are remaining: "+summary(c.counts, "%s has %d resource instances"))
+	remaining.Status = corev1.ConditionTrue
+	held := condition(corev1.NamespaceFinalizersRemaining, "ContentHasNoFinalizers", "All content-preserving finalizers finished")
+	if len(c.finalizers) > 0 {
+		held.Status, held.Reason = corev1.ConditionTrue, "SomeFinalizersRemain"
+		held.Message = "Some content in the namespace has finalizers remaining: " + summary(c.finalizers, "%s in %d resource instances")
+	}
+	return []corev1.NamespaceCondition{
+		condition(corev1.NamespaceDeletionDiscoveryFailure, "ResourcesDiscovered", "All resources successfully discovered"),
+		condition(corev1.NamespaceDeletionGVParsingFailure, "ParsedGroupVersions", "All legacy kube types successfully parsed"),
+		condition(corev1.NamespaceDeletionContentFailure, "ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
+		remaining, held,
+	}
 }
 
 func summary(counts map[string]int, format string) string {

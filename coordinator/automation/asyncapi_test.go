@@ -181,8 +181,10 @@ func TestDocumentOverHTTP(t *testing.T) {
 		method, path string
 		code         int
 	}{
-		{"GET", automation.DocumentPath, 200}, {"HEAD", automation.DocumentPath, 200},
-		{"POST", automation.DocumentPath, 405}, {"GET", "/asyncapi/v2", 404},
+		{"GET", automation.DocumentPath, 200},
+		{"HEAD", automation.DocumentPath, 200},
+		{"POST", automation.DocumentPath, 405},
+		{"GET", "/asyncapi/v2", 404},
 	} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(tt.method, tt.path, nil))

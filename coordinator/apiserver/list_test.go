@@ -7,12 +7,16 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"skerry.dev/skerry/coordinator/apiserver"
 	"skerry.dev/skerry/coordinator/resource"
 )
 
@@ -50,6 +54,36 @@ func TestListInChunksIsOneList(t *testing.T) {
 	}
 	if last.Continue != "" || last.RemainingItemCount != nil {
 		t.Errorf("last chunk goes on: %+v", last.ListMeta)
+	}
+}
+
+// A client that comes back for the rest too late is told so, and may go on in the present list.
+func TestListInChunksExpires(t *testing.T) {
+	var later atomic.Int64
+	c := start(t, func(c *apiserver.Config) {
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	})
+	for i := range 5 {
+		c.configMap(fmt.Sprintf("m%d", i), "v")
+	}
+	var first, second, last corev1.ConfigMapList
+	c.get(configMaps+"?limit=2").into(t, &first)
+	c.configMap("m2a", "late")
+	rest := configMaps + "?limit=2&continue="
+	later.Store(int64(4 * time.Minute))
+	c.get(rest+first.Continue).into(t, &second)
+	later.Store(int64(6 * time.Minute)) // being used does not keep it
+	s := c.get(rest + first.Continue).status(t)
+	if s.Code != 410 || s.Reason != metav1.StatusReasonExpired || s.Continue == "" || !strings.HasPrefix(s.Message, "The provided continue parameter is too old to display a consistent list result.") {
+		t.Fatalf("too late: %+v", s)
+	}
+	c.get(rest+s.Continue).into(t, &second)
+	c.get(rest+second.Continue).into(t, &last)
+	if got, want := slices.Concat(names(second), names(last)), []string{"m2", "m2a", "m3", "m4"}; !slices.Equal(got, want) {
+		t.Errorf("the rest is %v, want %v", got, want)
+	}
+	if second.ResourceVersion == first.ResourceVersion || last.ResourceVersion != second.ResourceVersion || *second.RemainingItemCount != 2 {
+		t.Errorf("revisions %s, then %s and %s", first.ResourceVersion, second.ResourceVersion, last.ResourceVersion)
 	}
 }
 

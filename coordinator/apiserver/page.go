@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -16,7 +17,8 @@ import (
 )
 
 // A chunked list must look as if made in one go. The view's lists never change once handed out, so what a running
-// chunked list needs is only kept from being forgotten, for a while and up to a number.
+// chunked list needs is only kept from being forgotten, for a while and up to a number. As upstream, using a list does not
+// prolong its life: a client that comes too late is told so, and how to go on.
 const (
 	pageLife = 5 * time.Minute
 	maxPages = 128
@@ -38,6 +40,7 @@ type pageKey struct {
 
 type keptPage struct {
 	items []*view.Item
+	made  time.Time
 	used  time.Time
 }
 
@@ -49,7 +52,9 @@ func (p *pages) put(k pageKey, items []*view.Item) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.expire()
-	p.kept[k] = keptPage{items: items, used: p.now()}
+	if _, ok := p.kept[k]; !ok {
+		p.kept[k] = keptPage{items: items, made: p.now(), used: p.now()}
+	}
 }
 
 func (p *pages) get(k pageKey) ([]*view.Item, bool) {
@@ -64,11 +69,11 @@ func (p *pages) get(k pageKey) ([]*view.Item, bool) {
 	return page.items, ok
 }
 
-// expire drops what was not used for long, and the longest unused when there are too many.
+// expire drops what is too old, and the longest unused when there are too many.
 func (p *pages) expire() {
 	var oldest pageKey
 	for k, page := range p.kept {
-		if p.now().Sub(page.used) > pageLife {
+		if p.now().Sub(page.made) > pageLife {
 			delete(p.kept, k)
 		} else if have, ok := p.kept[oldest]; !ok || page.used.Before(have.used) {
 			oldest = k
@@ -83,12 +88,15 @@ func (p *pages) expire() {
 // upstream's.
 type place struct {
 	Version   string `json:"v"`
-	Revision  uint64 `json:"rv"`
+	Revision  int64  `json:"rv"` // anyRevision for the present list, whatever it is
 	Namespace string `json:"ns,omitempty"`
 	Name      string `json:"start"` // of the last object given out
 }
 
-const placeVersion = "skerry.dev/v1"
+const (
+	placeVersion = "skerry.dev/v1"
+	anyRevision  = -1 // upstream's number for it
+)
 
 func (p place) token() (string, error) {
 	data, err := json.Marshal(p)
@@ -145,7 +153,7 @@ func (s *Server) base(c *call, o *internalversion.ListOptions) ([]*view.Item, ui
 		if err != nil {
 			return nil, 0, err
 		}
-		return s.keptList(c, p.Revision)
+		return s.continued(c, p)
 	}
 	revision, err := parseRevision(o.ResourceVersion)
 	if err != nil {
@@ -163,6 +171,36 @@ func (s *Server) base(c *call, o *internalversion.ListOptions) ([]*view.Item, ui
 	return items, now, nil
 }
 
+// continued is the list that a chunked read goes on in. When it is forgotten, the error has a token with which to go on in
+// the present one.
+func (s *Server) continued(c *call, p place) ([]*view.Item, uint64, error) {
+	if p.Revision == anyRevision {
+		items, now := s.view.List(c.resource, c.space())
+		return items, now, nil
+	}
+	items, revision, err := s.keptList(c, uint64(max(p.Revision, 0))) //nolint:gosec // not negative
+	if err == nil {
+		return items, revision, nil
+	}
+	p.Revision = anyRevision
+	token, err := p.token()
+	if err != nil {
+		return nil, 0, err
+	}
+	tooOld := apierrors.NewResourceExpired(continueExpired)
+	tooOld.ErrStatus.Continue = token
+	return nil, 0, tooOld
+}
+
+// Upstream's words for lists that are not to be had any more.
+const (
+	listExpired     = "The resourceVersion for the provided list is too old."
+	continueExpired = "The provided continue parameter is too old to display a consistent list result. You can start a new list without " +
+		"the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided " +
+		"token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned " +
+		"and now may show up in the list."
+)
+
 func (s *Server) keptList(c *call, revision uint64) ([]*view.Item, uint64, error) {
 	if items, ok := s.pages.get(pageKey{c.resource, c.space(), revision}); ok {
 		return items, revision, nil
@@ -170,7 +208,7 @@ func (s *Server) keptList(c *call, revision uint64) ([]*view.Item, uint64, error
 	if items, now := s.view.List(c.resource, c.space()); now == revision {
 		return items, now, nil
 	}
-	return nil, 0, expired("The provided continue parameter or resource version is too old to list from: start again without it")
+	return nil, 0, expired(listExpired)
 }
 
 // after skips what a chunked read has given out. Lists are sorted by namespace and name.
@@ -193,7 +231,7 @@ func (p *page) cut(limit int, revision uint64, exact bool) error {
 		p.meta.RemainingItemCount = &rest
 	}
 	var err error
-	p.meta.Continue, err = place{placeVersion, revision, last.GetNamespace(), last.GetName()}.token()
+	p.meta.Continue, err = place{placeVersion, int64(revision), last.GetNamespace(), last.GetName()}.token() //nolint:gosec // revisions are far below the limit
 	p.items = p.items[:limit]
 	return err
 }

@@ -70,7 +70,8 @@ type EventsConfig struct {
 //
 // It goes on behind the last message in the stream, so neither a restart nor a lost connection leaves a gap while the
 // store still has the changes since; deletions can be told for about 21 hours. After that, a RESYNC message comes first
-// and then, as MODIFIED, what exists and is newer than the last message.
+// and then, as MODIFIED, what exists and is newer than the last message. Of what was deleted before it could be told, only
+// the deletion is told: it takes the earlier revisions out of the store.
 //
 // The stream is not synced to disk message by message: it is derived from the store, which is. A power cut may take the
 // last messages, which are then told again, with the same ids.

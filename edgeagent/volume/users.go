@@ -10,15 +10,21 @@ import (
 
 // ProbeUsers tries whether volumes below dir, and those in memory, can be shown with the owners that they have in a user namespace, whose
 // path is users. It says why they cannot.
-func ProbeUsers(dir, users string) error {
+func ProbeUsers(dir, users string) (err error) {
+	// A folder of its own: one with other pods' mounts below it may not be cloned alone.
+	tmp, err := os.MkdirTemp(dir, "probe")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(tmp)) }()
 	ns, err := os.Open(users)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = ns.Close() }() // a handle
-	disk, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	disk, err := unix.OpenTree(unix.AT_FDCWD, tmp, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
-		return &os.PathError{Op: "open_tree", Path: dir, Err: err}
+		return &os.PathError{Op: "open_tree", Path: tmp, Err: err}
 	}
 	memory, err := memoryTree()
 	if err != nil {

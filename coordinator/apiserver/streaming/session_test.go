@@ -80,7 +80,7 @@ func TestEnds(t *testing.T) {
 	for want, run := range map[string]func(p *process){
 		"no such file":                  func(p *process) { _ = p.out.SendExit(channels.Exit{Error: "no such file"}) },
 		"without saying how":            func(p *process) { _ = p.out.Send(channels.Stdout, []byte("x")) },
-		"connection to the node was":    func(p *process) { _, _ = p.Write([]byte{1, 0, 0, 0, 9, 'x'}) },
+		"was lost: unexpected EOF":      func(p *process) { _, _ = p.Write([]byte{1, 0, 0, 0, 9, 'x'}) },
 		"in a way not understood":       func(p *process) { _ = p.out.Send(channels.Status, []byte("{")) },
 		"not a session frame: payload ": func(p *process) { _, _ = p.Write([]byte{1, 255, 0, 0, 9}) },
 	} {

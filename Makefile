@@ -7,8 +7,10 @@ TOOLS    := $(CACHE)/bin
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  := -s -w -X skerry.dev/skerry/api.BuildVersion=$(VERSION)
 STATIC   := -tags netgo,osusergo -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static"'
-GOBUILD  := go build -trimpath
 TESTTIME ?= 30m
+# Programs and tests share what they compile: without cgo and paths, but for libcontainer's half in C.
+GOTEST   := go test -trimpath -timeout $(TESTTIME)
+GOBUILD  := go build -trimpath
 K8S      := 1.37.2
 KUBEVER  := k8s.io/component-base/version
 # One setting of cgo for everything of Kubernetes', so that each of its packages is compiled once.
@@ -45,16 +47,17 @@ deps: ## install the Debian packages that demo and tests need, if they are missi
 tools: $(TOOLS)/kubectl $(TOOLS)/kubectl-debian $(TOOLS)/helm $(TOOLS)/nats $(TOOLS)/crane ## build the outside programs that tests drive Skerry with
 
 test: deps build hello tools suite ## every test: unit, contract, simulation, end to end
-	go test -timeout $(TESTTIME) ./...
+	CGO_ENABLED=1 $(GOTEST) ./edgeagent/keeper/...
+	CGO_ENABLED=0 $(GOTEST) $$(go list ./... | grep -v /edgeagent/keeper)
 
 race: ## the pure packages and the simulation under the race detector
 	CGO_ENABLED=1 go test -race -short -timeout $(TESTTIME) ./api/... ./messaging/... ./coordinator/... ./packaging/... ./hwprobe/... ./edgeagent/pod/... ./edgeagent/uplink/... ./edgeagent/checkpoint/... ./tests/sim/...
 
 sim: ## the cluster simulation only, with a month's outage
-	go test -count=1 -timeout $(TESTTIME) ./tests/sim -args -sim.month
+	CGO_ENABLED=0 $(GOTEST) -count=1 ./tests/sim -args -sim.month
 
 e2e: deps build hello tools ## the end-to-end tests only
-	go test -count=1 -timeout $(TESTTIME) ./tests/e2e/...
+	CGO_ENABLED=0 $(GOTEST) -count=1 ./tests/e2e/...
 
 CONFORMANCE := $(CACHE)/conformance
 conformance: deps build tools suite ## upstream's conformance suite: FOCUS=regexp PROCS=8 ARGS='--again'; see docs/conformance.md

@@ -55,8 +55,10 @@ func TestNewNamespaceIsFurnished(t *testing.T) {
 
 func TestPodsRunAsAccounts(t *testing.T) {
 	no := false
-	silent := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "silent"}, AutomountServiceAccountToken: &no,
-		ImagePullSecrets: []corev1.LocalObjectReference{{Name: "pull"}}}
+	silent := &corev1.ServiceAccount{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "silent"}, AutomountServiceAccountToken: &no,
+		ImagePullSecrets: []corev1.LocalObjectReference{{Name: "pull"}},
+	}
 	tests := []struct {
 		name    string
 		edit    func(*corev1.Pod)
@@ -75,8 +77,10 @@ func TestPodsRunAsAccounts(t *testing.T) {
 			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
 			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/var/run/secrets/kubernetes.io/serviceaccount"}}
 		}, account: "default", mounts: 1},
-		{name: "no such account", edit: func(p *corev1.Pod) { p.Spec.ServiceAccountName = "nobody" },
-			refusal: `pods "no-such-account" is forbidden: error looking up service account ns/nobody: serviceaccount "nobody" not found`},
+		{
+			name: "no such account", edit: func(p *corev1.Pod) { p.Spec.ServiceAccountName = "nobody" },
+			refusal: `pods "no-such-account" is forbidden: error looking up service account ns/nobody: serviceaccount "nobody" not found`,
+		},
 	}
 	s, _ := furnished(t)
 	if _, err := s.Create(t.Context(), silent, objects.WriteOptions{}); err != nil {

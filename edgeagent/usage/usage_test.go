@@ -68,20 +68,28 @@ func TestReport(t *testing.T) {
 		{"one reading is no rate", 0, nil, nil, "0s ago over 0s:", 1},
 		{"too soon for another", 4 * time.Second, nil, nil, "0s ago over 0s:", 1},
 		{
-			"two are", 10 * time.Second, map[string]uint64{"a/web#0": 6e9, "a/side#0": 1e9, "b/web#0": 5e9}, nil,
+			"two are", 10 * time.Second,
+			map[string]uint64{"a/web#0": 6e9, "a/side#0": 1e9, "b/web#0": 5e9},
+			nil,
 			"0s ago over 10s: a side=100m web=500m b web=0m", 2,
 		},
 		{
-			"the same answer with its age", 13 * time.Second, map[string]uint64{"a/web#0": 9e9}, nil,
+			"the same answer with its age", 13 * time.Second,
+			map[string]uint64{"a/web#0": 9e9},
+			nil,
 			"3s ago over 10s: a side=100m web=500m b web=0m", 2,
 		},
 		{"no keeper, no answer", 20 * time.Second, nil, errors.New("away"), "", 3},
 		{
-			"a restarted container leaves its pod out, a pod that ended is gone", 30 * time.Second, map[string]uint64{"a/web#1": 1e9, "a/side#0": 2e9}, nil,
+			"a restarted container leaves its pod out, a pod that ended is gone", 30 * time.Second,
+			map[string]uint64{"a/web#1": 1e9, "a/side#0": 2e9},
+			nil,
 			"0s ago over 20s:", 4,
 		},
 		{
-			"and has a rate of its own then", 40 * time.Second, map[string]uint64{"a/web#1": 2e9, "a/side#0": 2e9}, nil,
+			"and has a rate of its own then", 40 * time.Second,
+			map[string]uint64{"a/web#1": 2e9, "a/side#0": 2e9},
+			nil,
 			"0s ago over 10s: a side=0m web=100m", 5,
 		},
 	} {

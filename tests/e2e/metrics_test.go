@@ -116,7 +116,9 @@ func TestAutoscaler(t *testing.T) {
 	pods := s.readyPods("app=web", 1)
 	s.ask(pods[0], "/burn?seconds=600")
 	// Figures count once they were taken while the pod was ready, so this takes two readings.
-	await(s, "metrics used", "hpa web", func(h autoscalingv2.HorizontalPodAutoscaler) bool { return len(h.Status.CurrentMetrics) > 0 && h.Status.CurrentMetrics[0].Resource != nil })
+	await(s, "metrics used", "hpa web", func(h autoscalingv2.HorizontalPodAutoscaler) bool {
+		return len(h.Status.CurrentMetrics) > 0 && h.Status.CurrentMetrics[0].Resource != nil
+	})
 	h := await(s, "scaled up", "hpa web", func(h autoscalingv2.HorizontalPodAutoscaler) bool { return h.Status.DesiredReplicas > 1 })
 	if h.Status.LastScaleTime == nil {
 		t.Errorf("status %s", brief(h))

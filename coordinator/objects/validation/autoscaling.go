@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	pathvalidation "k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/apis/autoscaling"
@@ -106,7 +106,7 @@ func segmentRules(text string, path *field.Path, missing string) (errs field.Err
 	if text == "" {
 		return field.ErrorList{field.Required(path, missing)}
 	}
-	for _, msg := range pathvalidation.IsValidPathSegmentName(text) {
+	for _, msg := range content.IsPathSegmentName(text) {
 		errs = append(errs, field.Invalid(path, text, msg))
 	}
 	return errs

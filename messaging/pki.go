@@ -1,6 +1,7 @@
 package messaging
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -211,24 +212,30 @@ func (a *Authority) Client(user string, groups []string, now time.Time) (certPEM
 	return certPEM, keyPEM, nil
 }
 
-// issue signs a template that has subject, end and use.
+// issue signs a template that has subject, end and use, for a key that it makes.
 func (a *Authority) issue(template *x509.Certificate, now time.Time) (certPEM, keyPEM []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
 	}
-	if template.SerialNumber, err = newSerial(); err != nil {
+	if certPEM, err = a.sign(template, key.Public(), now); err != nil {
 		return nil, nil, err
+	}
+	keyPEM, err = encodeKey(key)
+	return certPEM, keyPEM, err
+}
+
+func (a *Authority) sign(template *x509.Certificate, public crypto.PublicKey, now time.Time) ([]byte, error) {
+	var err error
+	if template.SerialNumber, err = newSerial(); err != nil {
+		return nil, err
 	}
 	template.NotBefore, template.KeyUsage = now.Add(-clockSkew), x509.KeyUsageDigitalSignature
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, public, a.key)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if keyPEM, err = encodeKey(key); err != nil {
-		return nil, nil, err
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), keyPEM, nil
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 
 func newSerial() (*big.Int, error) {

@@ -1,5 +1,5 @@
 // Command skerry is the command line of Skerry: kubectl's own commands, and what kubectl has no words for: local clusters,
-// images, join tokens, hardware, rebalancing.
+// images, join tokens, users, hardware, rebalancing.
 package main
 
 import (
@@ -36,7 +36,7 @@ here as they are, beside the verbs that kubectl has no words for.`
 	cluster := func() (image.Cluster, error) { return connect() }
 	verbs := []kubectl.Verbs{
 		{Message: "Fleet Commands:", Commands: []*cobra.Command{
-			fleet.NewTokenCommand(connect), fleet.NewHardwareCommand(connect), fleet.NewRebalanceCommand(connect), image.NewCommand(cluster),
+			fleet.NewTokenCommand(connect), fleet.NewUserCommand(connect), fleet.NewHardwareCommand(connect), fleet.NewRebalanceCommand(connect), image.NewCommand(cluster),
 		}},
 		{Message: "Local Clusters:", Commands: []*cobra.Command{up.NewCommand(), up.NewLocalCommand()}},
 	}

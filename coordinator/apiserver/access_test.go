@@ -160,6 +160,8 @@ func TestMountsObeyTheSameRules(t *testing.T) {
 		{"GET", "/v2/a", guest, 204},
 		{"PUT", "/v2/a", guest, 403},
 		{"PUT", "/v2/a", nil, 204},
+		{"PUT", "/v2/a", header{"Impersonate-User": "guest"}, 403},
+		{"GET", "/v2/a", header{"Impersonate-User": "guest"}, 204},
 		{"PUT", "/ui/x", guest, 204},
 		{"GET", "/v2/a", header{"Authorization": ""}, 401},
 	} {

@@ -168,6 +168,10 @@ func (s *Server) serveMount(w http.ResponseWriter, r *http.Request, m Mount) {
 		s.writeError(w, r, s.unauthorized(r, err))
 		return
 	}
+	if user, err = s.impersonate(r, user); err != nil {
+		s.writeError(w, r, err)
+		return
+	}
 	if !m.Public {
 		if err := access.Check(s.access, access.Attributes{User: user, Verb: strings.ToLower(r.Method), Path: r.URL.Path}); err != nil {
 			s.writeError(w, r, err)

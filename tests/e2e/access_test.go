@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -79,4 +81,46 @@ func (a *asker) get(path string) (int, string) {
 		a.t.Fatal(err)
 	}
 	return resp.StatusCode, string(body)
+}
+
+// TestUser: a user that was just made is known and may nothing; what is bound to its group holds at once, and as long as it
+// is bound.
+func TestUser(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	config := filepath.Join(t.TempDir(), "ci.kubeconfig")
+	add := func(args ...string) (string, error) {
+		return shared.Skerry(t.Context(), append([]string{"user", "add"}, args...)...)
+	}
+	if out, err := add("ci", "--group", "deployers", "--expires", "1h", "-o", config); err != nil || out != "" {
+		t.Fatalf("%v: %q", err, out)
+	}
+	if info, err := os.Stat(config); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("kubeconfig %v: %v", info, err)
+	}
+	as := func(args string) string { return s.kubectl("--kubeconfig " + config + " " + args) }
+	refused := func(args string) string {
+		return s.refused("", append([]string{"--kubeconfig", config}, strings.Fields(args)...)...)
+	}
+	s.wants(as("auth whoami"), "ci", "deployers", "system:authenticated")
+	s.wants(refused("get pods"), `Error from server (Forbidden): pods is forbidden: User "ci" cannot list resource "pods" in API group "" in the namespace "`+s.name+`"`)
+	s.kubectl("create rolebinding deployers --clusterrole=edit --group=deployers")
+	s.wants(as("create configmap c --from-literal=a=b"), "configmap/c created")
+	s.wants(as("get configmaps"), "c ")
+	s.wants(refused("get nodes"), `nodes is forbidden: User "ci" cannot list resource "nodes" in API group "" at the cluster scope`)
+	s.wants(refused("create rolebinding more --clusterrole=cluster-admin --user=ci"), "cannot create resource \"rolebindings\"")
+	s.kubectl("delete rolebinding deployers")
+	s.wants(refused("get configmaps"), "cannot list resource")
+
+	if out, err := add("root", "--group", "system:masters"); err == nil || !strings.Contains(err.Error(), "--system") {
+		t.Errorf("a group of the system: %v: %s", err, out)
+	}
+	if out, err := add("other", "--kubeconfig", config); err == nil || !strings.Contains(err.Error(), `cannot post path`) {
+		t.Errorf("as a user who may not: %v: %s", err, out)
+	}
+	out, err := add("reader")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.wants(out, "current-context: reader", "client-key-data: ")
 }

@@ -70,6 +70,9 @@ func (c *Client) Namespace() string { return c.namespace }
 // Host is host:port of the API server.
 func (c *Client) Host() string { return c.base.Host }
 
+// Server is the API server's URL.
+func (c *Client) Server() string { return strings.TrimSuffix(c.base.String(), "/") }
+
 // Transport carries requests with the user's credentials to the API server.
 func (c *Client) Transport() http.RoundTripper { return c.http.Transport }
 

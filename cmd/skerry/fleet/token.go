@@ -1,4 +1,4 @@
-// Package fleet holds the command line's fleet verbs: join tokens, nodes and their hardware, and the rebalancer.
+// Package fleet holds the command line's fleet verbs: join tokens, users, nodes and their hardware, and the rebalancer.
 package fleet
 
 import (

@@ -47,8 +47,8 @@ deps: ## install the Debian packages that demo and tests need, if they are missi
 tools: $(TOOLS)/kubectl $(TOOLS)/kubectl-debian $(TOOLS)/helm $(TOOLS)/nats $(TOOLS)/crane ## build the outside programs that tests drive Skerry with
 
 test: deps build hello tools suite ## every test: unit, contract, simulation, end to end
-	CGO_ENABLED=1 $(GOTEST) ./edgeagent/keeper/...
-	CGO_ENABLED=0 $(GOTEST) $$(go list ./... | grep -v /edgeagent/keeper)
+	CGO_ENABLED=1 $(GOTEST) ./edgeagent/keeper/... ./cmd/skerry-keeper
+	CGO_ENABLED=0 $(GOTEST) $$(go list ./... | grep -v -e /edgeagent/keeper -e /skerry-keeper)
 
 race: ## the pure packages and the simulation under the race detector
 	CGO_ENABLED=1 go test -race -short -timeout $(TESTTIME) ./api/... ./messaging/... ./coordinator/... ./packaging/... ./hwprobe/... ./edgeagent/pod/... ./edgeagent/uplink/... ./edgeagent/checkpoint/... ./tests/sim/...

@@ -14,6 +14,26 @@ var SchemeGroupVersion = schema.GroupVersion{Group: Group, Version: Version}
 // AnnotationSkippedRun on a CronJob holds which run did not start at its time and why, so that it is told once.
 const AnnotationSkippedRun = "skerry.dev/skipped-run"
 
+// LocalProvisioner is the provisioner of StorageClasses whose volumes are folders that the nodes' agents keep.
+const LocalProvisioner = "skerry.dev/local"
+
+// FinalizerLocalData on a PersistentVolume of LocalProvisioner stays until its node has said that the folder is gone.
+const FinalizerLocalData = "skerry.dev/local-data"
+
+// LocalVolumes is the folder that volumes of LocalProvisioner are in, as their spec.local.path says it. The agent has it
+// below its state folder, wherever that is, and goes by the volume's name alone.
+const LocalVolumes = "/var/lib/skerry/persistent"
+
+// Annotations of upstream's about storage.
+const (
+	// AnnotationDefaultClass set to "true" on a StorageClass gives it to claims that name none.
+	AnnotationDefaultClass = "storageclass.kubernetes.io/is-default-class"
+	// AnnotationSelectedNode on a claim is the node where its first pod goes: its volume must be there.
+	AnnotationSelectedNode = "volume.kubernetes.io/selected-node"
+	// AnnotationProvisionedBy on a volume names the provisioner that made it.
+	AnnotationProvisionedBy = "pv.kubernetes.io/provisioned-by"
+)
+
 // Annotations on pods.
 const (
 	// AnnotationReplaces holds the UID of the pod that this one was started to replace (start before stop). Such a pod

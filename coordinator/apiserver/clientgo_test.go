@@ -137,7 +137,7 @@ func TestClientGoErrors(t *testing.T) {
 			if _, err := client.CoreV1().Pods("default").Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}}, metav1.CreateOptions{}); !apierrors.IsInvalid(err) {
 				t.Errorf("invalid pod: %v", err)
 			}
-			if _, err := client.StorageV1().StorageClasses().List(t.Context(), metav1.ListOptions{}); !apierrors.IsNotFound(err) {
+			if _, err := client.StorageV1().VolumeAttachments().List(t.Context(), metav1.ListOptions{}); !apierrors.IsNotFound(err) {
 				t.Errorf("kind not served: %v", err)
 			}
 		})

@@ -94,6 +94,10 @@ func fieldsOf(obj runtime.Object) fields.Set {
 		return fields.Set{"spec.unschedulable": strconv.FormatBool(o.Spec.Unschedulable)}
 	case *corev1.Namespace:
 		return fields.Set{"status.phase": string(o.Status.Phase), "name": o.Name}
+	case *corev1.PersistentVolume:
+		return fields.Set{"name": o.Name}
+	case *corev1.PersistentVolumeClaim:
+		return fields.Set{"name": o.Name}
 	case *corev1.Secret:
 		return fields.Set{"type": string(o.Type)}
 	case *corev1.Service:

@@ -20,7 +20,7 @@ const (
 	apiTargetPort  = 6443
 )
 
-// Bootstrap makes what every cluster has: system namespaces and priority classes, and the kubernetes Service on the first address of the
+// Bootstrap makes what every cluster has: system namespaces and priority classes, the class of volumes on nodes, and the kubernetes Service on the first address of the
 // service network. It is safe to repeat; what exists stays as it is.
 func (s *Store) Bootstrap(ctx context.Context) error {
 	for _, obj := range s.systemObjects() {
@@ -45,7 +45,7 @@ func (s *Store) systemObjects() []runtime.Object {
 	for _, class := range defaults.SystemPriorityClasses() {
 		out = append(out, class)
 	}
-	return append(out, &corev1.Service{
+	return append(out, localClass(), &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: "kubernetes", Namespace: metav1.NamespaceDefault,
 			Labels: map[string]string{"component": "apiserver", "provider": "kubernetes"},

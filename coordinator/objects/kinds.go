@@ -8,6 +8,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -29,6 +30,10 @@ var (
 	budgets      = resource.ForObject((*policyv1.PodDisruptionBudget)(nil))
 	cronJobs     = resource.ForObject((*batchv1.CronJob)(nil))
 	autoscalers  = resource.ForObject((*autoscalingv2.HorizontalPodAutoscaler)(nil))
+
+	volumes        = resource.ForObject((*corev1.PersistentVolume)(nil))
+	claims         = resource.ForObject((*corev1.PersistentVolumeClaim)(nil))
+	storageClasses = resource.ForObject((*storagev1.StorageClass)(nil))
 
 	roles               = resource.ForObject((*rbacv1.Role)(nil))
 	roleBindings        = resource.ForObject((*rbacv1.RoleBinding)(nil))
@@ -67,6 +72,9 @@ func (s *Store) allStrategies() map[*resource.Resource]*strategy {
 		resource.ForObject((*discoveryv1.EndpointSlice)(nil)):                                                 endpointSliceStrategy(),
 		resource.ForKind(schema.GroupVersionKind{Group: "coordination.k8s.io", Version: "v1", Kind: "Lease"}): {createOnUpdate: true, needVersion: true},
 		priorityClasses:         s.priorityClassStrategy(),
+		volumes:                 s.volumeStrategy(),
+		claims:                  s.claimStrategy(),
+		storageClasses:          storageClassStrategy(),
 		roles:                   {createOnUpdate: true},
 		roleBindings:            {createOnUpdate: true},
 		clusterRoles:            {createOnUpdate: true},

@@ -110,19 +110,8 @@ func statefulSetStrategy() *strategy {
 			}
 		}),
 		status: two(func(s, old *appsv1.StatefulSet) { old.Spec.DeepCopyInto(&s.Spec) }),
-		rules: func(obj, old runtime.Object) field.ErrorList {
-			return append(templateRules(obj, old), claimRules(obj)...)
-		},
+		rules:  templateRules,
 	}
-}
-
-// claimRules refuses what nobody would provide: pods that wait for their volumes for ever say less.
-func claimRules(obj runtime.Object) field.ErrorList {
-	if s, ok := obj.(*appsv1.StatefulSet); ok && len(s.Spec.VolumeClaimTemplates) > 0 {
-		path := field.NewPath("spec", "volumeClaimTemplates")
-		return field.ErrorList{field.Forbidden(path, "there are no persistent volumes here: use emptyDir or hostPath volumes in the template")}
-	}
-	return nil
 }
 
 // setTemplateGeneration counts changes of the template, as upstream still does: its rules ask for it.

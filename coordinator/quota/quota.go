@@ -28,6 +28,8 @@ func Used(obj runtime.Object, now time.Time) corev1.ResourceList {
 		podUse(o, now, used)
 	case *corev1.Service:
 		serviceUse(o, used)
+	case *corev1.PersistentVolumeClaim:
+		claimUse(o, used)
 	default:
 		if name, short := shortNames[kind.StoreKind()]; short {
 			used[name] = one()
@@ -113,6 +115,9 @@ func counts(obj runtime.Object, name corev1.ResourceName) bool {
 	case *corev1.Service:
 		return name == corev1.ResourceServices || name == corev1.ResourceServicesNodePorts || name == corev1.ResourceServicesLoadBalancers
 	}
+	if _, isClaim := obj.(*corev1.PersistentVolumeClaim); isClaim {
+		return claimResource(name)
+	}
 	return shortNames[kind.StoreKind()] == name && name != ""
 }
 
@@ -122,7 +127,7 @@ func Known(name corev1.ResourceName) bool {
 		r := kinds.ForStoreKind(kind)
 		return r != nil && r.Namespaced
 	}
-	return podResource(name) || counts(&corev1.Service{}, name) || slices.Contains(slices.Collect(maps.Values(shortNames)), name)
+	return podResource(name) || claimResource(name) || counts(&corev1.Service{}, name) || slices.Contains(slices.Collect(maps.Values(shortNames)), name)
 }
 
 // Add adds what to sum, which it changes. Values of one resource in different forms keep the sum's.

@@ -18,6 +18,7 @@ import (
 	discoverydefaults "k8s.io/kubernetes/pkg/apis/discovery/v1"
 	rbacdefaults "k8s.io/kubernetes/pkg/apis/rbac/v1"
 	schedulingdefaults "k8s.io/kubernetes/pkg/apis/scheduling/v1"
+	storagedefaults "k8s.io/kubernetes/pkg/apis/storage/v1"
 )
 
 // Defaulter sets defaults. It is safe for concurrent use.
@@ -29,7 +30,7 @@ func New() (*Defaulter, error) {
 	for _, register := range []func(*runtime.Scheme) error{
 		coredefaults.RegisterDefaults, appsdefaults.RegisterDefaults, batchdefaults.RegisterDefaults,
 		schedulingdefaults.RegisterDefaults, coordinationdefaults.RegisterDefaults, discoverydefaults.RegisterDefaults, autoscalingdefaults.RegisterDefaults,
-		rbacdefaults.RegisterDefaults,
+		rbacdefaults.RegisterDefaults, storagedefaults.RegisterDefaults,
 	} {
 		if err := register(d.scheme); err != nil {
 			return nil, fmt.Errorf("register defaults: %w", err)

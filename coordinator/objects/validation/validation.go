@@ -29,6 +29,8 @@ import (
 	rbacv1 "k8s.io/kubernetes/pkg/apis/rbac/v1"
 	"k8s.io/kubernetes/pkg/apis/scheduling"
 	schedulingv1 "k8s.io/kubernetes/pkg/apis/scheduling/v1"
+	"k8s.io/kubernetes/pkg/apis/storage"
+	storagev1 "k8s.io/kubernetes/pkg/apis/storage/v1"
 	"k8s.io/kubernetes/pkg/capabilities"
 )
 
@@ -57,7 +59,7 @@ func New() (*Validator, error) {
 		batch.AddToScheme, batchv1.AddToScheme,
 		coordination.AddToScheme, coordinationv1.AddToScheme, discovery.AddToScheme, discoveryv1.AddToScheme,
 		scheduling.AddToScheme, schedulingv1.AddToScheme, policy.AddToScheme, policyv1.AddToScheme,
-		rbac.AddToScheme, rbacv1.AddToScheme,
+		rbac.AddToScheme, rbacv1.AddToScheme, storage.AddToScheme, storagev1.AddToScheme,
 	} {
 		if err := add(v.scheme); err != nil {
 			return nil, fmt.Errorf("register conversions: %w", err)
@@ -72,6 +74,7 @@ func New() (*Validator, error) {
 	v.addAutoscaling()
 	v.addPolicy()
 	v.addRBAC()
+	v.addStorage()
 	v.addRest()
 	return v, nil
 }

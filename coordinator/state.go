@@ -90,6 +90,21 @@ func (a *assignable) Secret(namespace, name string) (*corev1.Secret, bool) {
 	return objectOf[*corev1.Secret](a.view, namespace, name)
 }
 
+// Claim is assign.State's.
+func (a *assignable) Claim(namespace, name string) (*corev1.PersistentVolumeClaim, bool) {
+	return objectOf[*corev1.PersistentVolumeClaim](a.view, namespace, name)
+}
+
+// Volumes is assign.State's.
+func (a *assignable) Volumes() []*corev1.PersistentVolume {
+	return objectsOf[*corev1.PersistentVolume](a.view)
+}
+
+// Volume is assign.State's.
+func (a *assignable) Volume(name string) (*corev1.PersistentVolume, bool) {
+	return objectOf[*corev1.PersistentVolume](a.view, "", name)
+}
+
 // Services is assign.State's.
 func (a *assignable) Services() messaging.ServiceTable {
 	table := endpoints.Table(&controller.Snapshot{

@@ -418,9 +418,10 @@ func (i *fakeImages) List() ([]corev1.ContainerImage, error) { return nil, nil }
 
 // fakeReports is a coordinator that only listens.
 type fakeReports struct {
-	mu     sync.Mutex
-	pods   []messaging.PodReport
-	events []messaging.EventReport
+	volumes []string // that are gone
+	mu      sync.Mutex
+	pods    []messaging.PodReport
+	events  []messaging.EventReport
 }
 
 func (r *fakeReports) Pod(p messaging.PodReport) error {
@@ -439,6 +440,19 @@ func (r *fakeReports) Event(e messaging.EventReport) error {
 
 func (r *fakeReports) NodeStatus(messaging.NodeReport) error { return nil }
 func (r *fakeReports) Inventory([]byte) error                { return nil }
+
+func (r *fakeReports) discarded() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.volumes)
+}
+
+func (r *fakeReports) Volume(v messaging.VolumeReport) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.volumes = append(r.volumes, v.Volume)
+	return nil
+}
 
 // status is the last one reported of a pod, and whether it is gone.
 func (r *fakeReports) status(uid string) (*corev1.PodStatus, bool) {

@@ -35,6 +35,8 @@ type loop struct {
 	// fenceNow has capacity 1: the desired state has changed, which may have made pods that need fencing.
 	fenceNow chan struct{}
 	gone     chan *worker // those that ended; capacity is for many pods of one deletion
+	// discarded has no capacity: who has removed a volume waits until it is noted.
+	discarded chan discard
 
 	// --- owned by run's goroutine:
 
@@ -43,6 +45,7 @@ type loop struct {
 	found    map[string][]keeper.Container // instances that no worker has taken over yet, by UID
 	workers  map[string]*worker
 	ended    map[string]bool // UIDs whose worker has reported that nothing is left
+	discards map[string]bool // volumes that are to go: true when that was done and reported
 	running  sync.WaitGroup
 	started  bool // past the wait for the first manifest
 	up       bool
@@ -57,7 +60,7 @@ func newLoop(n *node, store Store, held uplink.Desired, memories map[string]chec
 		node: n, log: n.log, store: store, contact: c,
 		requests: make(chan func(context.Context)), gone: make(chan *worker, 64), linkChanged: make(chan struct{}, 1), current: make(chan struct{}, 1),
 		desired: held, memories: memories, found: map[string][]keeper.Container{},
-		workers: map[string]*worker{}, ended: map[string]bool{}, byUID: map[string]*worker{},
+		workers: map[string]*worker{}, ended: map[string]bool{}, discards: map[string]bool{}, discarded: make(chan discard), byUID: map[string]*worker{},
 		ready: make(chan struct{}), fenceNow: make(chan struct{}, 1),
 	}
 	n.contact.Store(int64(c.lost(sinceBoot())))
@@ -101,6 +104,9 @@ func (l *loop) run(ctx context.Context) error {
 			f(ctx)
 		case w := <-l.gone:
 			l.forget(w)
+			l.discard(ctx) // it may have had a volume that is to go
+		case d := <-l.discarded:
+			l.finishDiscard(d)
 		case <-l.linkChanged:
 			l.takeLink()
 		case <-l.current:
@@ -173,6 +179,7 @@ func (l *loop) apply(ctx context.Context) {
 		}
 	}
 	l.removeOrphans(ctx)
+	l.discard(ctx)
 }
 
 func (l *loop) applyPod(ctx context.Context, uid string, want uplink.Pod) {

@@ -41,7 +41,8 @@ type world struct {
 	reports   *fakeReports
 	curve     nkeys.KeyPair
 	revision  uint64
-	proofs    atomic.Int64 // of contact
+	proofs    atomic.Int64               // of contact
+	claims    map[string]messaging.Claim // of all pods
 
 	loop *loop
 	stop context.CancelFunc
@@ -81,7 +82,7 @@ func (w *world) boot() {
 	n := &node{
 		users: idrange.NewLedger(filepath.Join(w.dir, "ids")),
 		log:   slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), keeper: w.keeper,
-		sandboxes: w.sandboxes, images: w.images, volumes: volume.New(filepath.Join(w.dir, "pods")),
+		sandboxes: w.sandboxes, images: w.images, volumes: volume.New(filepath.Join(w.dir, "pods"), filepath.Join(w.dir, "persistent")),
 		logs: logs.NewFolder(filepath.Join(w.dir, "logs")), report: w.reports, store: store, curve: w.curve,
 		cgroups: "/skerry", pulls: make(gate, 2), setup: make(gate, 2),
 	}
@@ -125,7 +126,7 @@ func (w *world) set(pods ...*corev1.Pod) uplink.Desired {
 		w.revision++
 		raw, err := p.Marshal()
 		must(w.t, err)
-		data, err := json.Marshal(messaging.Assignment{Pod: raw, ConfigMaps: w.configMaps(p)})
+		data, err := json.Marshal(messaging.Assignment{Pod: raw, ConfigMaps: w.configMaps(p), Claims: w.claims})
 		must(w.t, err)
 		uid := string(p.UID)
 		sources[uid] = messaging.Assigned{Node: "n1", Part: messaging.PodPart(uid), Revision: w.revision, Data: data}

@@ -83,12 +83,15 @@ type Volumes interface {
 	LastWords(uid, container string, attempt int32) (string, error)
 	Remove(uid string) error
 	Pods() ([]string, error)
+	// Discard removes a persistent volume; volume.ErrInUse says that a pod has it.
+	Discard(name string) error
 }
 
 // Reporter takes reports for the coordinator; see uplink.Uplink.
 type Reporter interface {
 	Pod(r messaging.PodReport) error
 	Event(r messaging.EventReport) error
+	Volume(r messaging.VolumeReport) error
 	NodeStatus(r messaging.NodeReport) error
 	Inventory(inventory []byte) error
 }

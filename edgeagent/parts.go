@@ -43,7 +43,7 @@ func (a *Agent) realParts() (Parts, error) {
 	}
 	return Parts{
 		Keeper: &lateKeeper{socket: c.KeeperSocket}, Sandboxes: pods, Images: images,
-		Volumes: volume.New(filepath.Join(c.StateDir, "pods")), Tables: services, Routes: pods.SetRoutes,
+		Volumes: volume.New(filepath.Join(c.StateDir, "pods"), filepath.Join(c.StateDir, "persistent")), Tables: services, Routes: pods.SetRoutes,
 		NoUsers: probeUsers(c.StateDir, a.log),
 		SetPodCIDR: func(ctx context.Context, p netip.Prefix) error {
 			return errors.Join(pods.SetPodCIDR(p), services.SetPodCIDR(ctx, p))

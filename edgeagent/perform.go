@@ -108,7 +108,7 @@ func (w *worker) refs() resolve.Refs {
 	a, facts := w.want.Assignment, w.node.facts()
 	return resolve.Refs{
 		Pod: w.want.Pod, PodIPs: w.obs.PodIPs, HostIPs: facts.HostIPs,
-		ConfigMaps: a.ConfigMaps, Secrets: a.Secrets, Open: w.node.opener(a.SealedBy),
+		ConfigMaps: a.ConfigMaps, Secrets: a.Secrets, Claims: a.Claims, Open: w.node.opener(a.SealedBy),
 		Allocatable: facts.Allocatable, Services: w.node.services(),
 	}
 }

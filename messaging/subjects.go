@@ -110,7 +110,8 @@ func ParsePodPart(part string) (uid string, err error) {
 	return ParseToken(token)
 }
 
-// UpSubject is where a node's reports go: kind is "pod", "node", "inventory" or "event", id the pod's UID or a reason.
+// UpSubject is where a node's reports go: kind is "pod", "node", "inventory", "volume" or "event", id the
+// pod's UID, the volume's name or a reason.
 func UpSubject(node, kind, id string) string {
 	return root + "up." + Token(node) + "." + kind + "." + Token(id)
 }

@@ -35,6 +35,9 @@ type Manifest struct {
 	Epoch      uint64   `json:"epoch"`      // fencing token of the coordinator that wrote it
 	Generation uint64   `json:"generation"` // grows with each manifest of this node within an epoch
 	Pods       []PodRef `json:"pods"`
+	// Discard names the persistent volumes whose data the node is to remove, sorted; it answers with a VolumeReport for
+	// each. A volume that is not named here is kept, whether any pod uses it or not.
+	Discard []string `json:"discard,omitempty"`
 }
 
 // PodRef points at one pod of a manifest.
@@ -49,7 +52,16 @@ type Assignment struct {
 	ConfigMaps map[string]map[string][]byte `json:"configMaps,omitempty"` // name -> key -> value, what the pod refers to
 	Secrets    map[string]map[string][]byte `json:"secrets,omitempty"`    // as ConfigMaps; every value sealed to the node
 	SealedBy   string                       `json:"sealedBy,omitempty"`   // public curve key (nkeys "X...") that sealed them
+	Claims     map[string]Claim             `json:"claims,omitempty"`     // name -> volume of the PersistentVolumeClaims that the pod refers to; without those that have none
 	Digest     string                       `json:"digest"`               // keyed hash of the content before sealing: equal means unchanged
+}
+
+// Claim is the volume behind a PersistentVolumeClaim: one that the node keeps itself under a name, or a path that somebody
+// else looks after.
+type Claim struct {
+	Volume string `json:"volume,omitempty"` // name of the PersistentVolume; the node chooses where it is
+	Path   string `json:"path,omitempty"`   // absolute; empty for a Volume
+	Type   string `json:"type,omitempty"`   // a HostPathType that says what must be at Path
 }
 
 // TokenSecret is the name under which Assignment.Secrets has, at the key TokenKey, the token that a projected volume asks
@@ -115,6 +127,13 @@ type InventoryReport struct {
 	Boot      string `json:"boot"`
 	Seq       uint64 `json:"seq"`
 	Inventory []byte `json:"inventory"`
+}
+
+// VolumeReport says that nothing is left of a volume's data (JSON, UP stream).
+type VolumeReport struct {
+	Boot   string `json:"boot"`
+	Seq    uint64 `json:"seq"`
+	Volume string `json:"volume"`
 }
 
 // EventReport is an event that a node wants recorded (JSON, UP stream).

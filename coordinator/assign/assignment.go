@@ -23,11 +23,12 @@ type sources struct {
 	pod     *corev1.Pod
 	sealKey string
 	objects []any // *corev1.ConfigMap and *corev1.Secret in the order of references; nil for a missing one
+	claims  map[string]messaging.Claim
 	tokens  []need
 }
 
 func (s sources) equal(o sources) bool {
-	return s.pod == o.pod && s.sealKey == o.sealKey && slices.Equal(s.tokens, o.tokens) && slices.Equal(s.objects, o.objects)
+	return s.pod == o.pod && s.sealKey == o.sealKey && slices.Equal(s.tokens, o.tokens) && slices.Equal(s.objects, o.objects) && maps.Equal(s.claims, o.claims)
 }
 
 // writePod writes the pod's assignment if it differs from what the stream holds, and returns where it is.
@@ -84,6 +85,7 @@ func (p *Publisher) gather(pod *corev1.Pod) (src sources, configMaps, secrets ma
 			secrets[name] = s.Data
 		}
 	}
+	src.claims = p.claims(pod, r.claims)
 	src.tokens = p.needs(pod, time.Now())
 	return src, configMaps, secrets
 }
@@ -108,7 +110,7 @@ func (p *Publisher) compose(pod *corev1.Pod, configMaps, secrets map[string]map[
 	if err != nil {
 		return messaging.Assignment{}, fmt.Errorf("encode pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
-	a := messaging.Assignment{Pod: encoded, ConfigMaps: configMaps}
+	a := messaging.Assignment{Pod: encoded, ConfigMaps: configMaps, Claims: src.claims}
 	content, err := json.Marshal(struct {
 		Assignment messaging.Assignment
 		Secrets    map[string]map[string][]byte

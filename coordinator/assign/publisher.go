@@ -25,6 +25,9 @@ type State interface {
 	Pods() []*corev1.Pod
 	ConfigMap(namespace, name string) (*corev1.ConfigMap, bool)
 	Secret(namespace, name string) (*corev1.Secret, bool)
+	Claim(namespace, name string) (*corev1.PersistentVolumeClaim, bool)
+	Volume(name string) (*corev1.PersistentVolume, bool)
+	Volumes() []*corev1.PersistentVolume
 	Services() messaging.ServiceTable // Epoch and Generation are the publisher's to set
 }
 
@@ -99,6 +102,7 @@ type held struct {
 	revision   uint64 // of the manifest; zero when there is none
 	pods       map[types.UID]*heldPod
 	manifest   []messaging.PodRef
+	discard    []string // volumes, as the manifest names them
 }
 
 type heldPod struct {
@@ -198,7 +202,7 @@ func (p *Publisher) loadKey(key messaging.Assigned) error {
 		if err := json.Unmarshal(key.Data, &m); err != nil {
 			return err
 		}
-		h.epoch, h.generation, h.revision, h.manifest = m.Epoch, m.Generation, key.Revision, m.Pods
+		h.epoch, h.generation, h.revision, h.manifest, h.discard = m.Epoch, m.Generation, key.Revision, m.Pods, m.Discard
 		return nil
 	}
 	uid, err := messaging.ParsePodPart(key.Part)
@@ -234,13 +238,13 @@ func (p *Publisher) node(name string) *held {
 // pass writes every difference it can and returns the first error.
 func (p *Publisher) pass(ctx context.Context) error {
 	began := time.Now()
-	desired, table := p.desired(), p.State.Services()
+	desired, discard, table := p.desired(), p.condemned(), p.State.Services()
 	p.compared = time.Since(began)
 	var g errgroup.Group // one node's trouble cancels nobody else's writes
 	g.SetLimit(parallelNodes)
 	for name, pods := range desired {
 		h := p.node(name)
-		g.Go(func() error { return p.writeNode(ctx, name, h, pods) })
+		g.Go(func() error { return p.writeNode(ctx, name, h, pods, discard[name]) })
 	}
 	g.Go(func() error { return p.writeTable(ctx, table) })
 	return g.Wait()
@@ -273,7 +277,7 @@ func (p *Publisher) desired() map[string][]*corev1.Pod {
 
 // writeNode brings one node's keys up to date: pods first, then the manifest that lists them, then the keys that it
 // no longer lists. Dying in between leaves the old manifest in force or the new one with a key too many.
-func (p *Publisher) writeNode(ctx context.Context, node string, h *held, pods []*corev1.Pod) error {
+func (p *Publisher) writeNode(ctx context.Context, node string, h *held, pods []*corev1.Pod, discard []string) error {
 	want := make([]messaging.PodRef, 0, len(pods))
 	for _, pod := range pods {
 		ref, err := p.writePod(ctx, node, h, pod)
@@ -283,21 +287,21 @@ func (p *Publisher) writeNode(ctx context.Context, node string, h *held, pods []
 		want = append(want, ref)
 	}
 	slices.SortFunc(want, func(a, b messaging.PodRef) int { return cmp.Compare(a.UID, b.UID) })
-	if h.revision == 0 || !slices.Equal(want, h.manifest) {
-		if err := p.writeManifest(ctx, node, h, want); err != nil {
+	if h.revision == 0 || !slices.Equal(want, h.manifest) || !slices.Equal(discard, h.discard) {
+		if err := p.writeManifest(ctx, node, h, want, discard); err != nil {
 			return err
 		}
 	}
 	return p.sweep(ctx, node, h, want)
 }
 
-func (p *Publisher) writeManifest(ctx context.Context, node string, h *held, want []messaging.PodRef) error {
-	m := messaging.Manifest{Cluster: p.Cluster, Epoch: p.Epoch, Generation: h.generation + 1, Pods: want}
+func (p *Publisher) writeManifest(ctx context.Context, node string, h *held, want []messaging.PodRef, discard []string) error {
+	m := messaging.Manifest{Cluster: p.Cluster, Epoch: p.Epoch, Generation: h.generation + 1, Pods: want, Discard: discard}
 	revision, err := p.put(ctx, node, messaging.ManifestPart, m)
 	if err != nil {
 		return err
 	}
-	h.epoch, h.generation, h.revision, h.manifest = m.Epoch, m.Generation, revision, want
+	h.epoch, h.generation, h.revision, h.manifest, h.discard = m.Epoch, m.Generation, revision, want, discard
 	p.Log.Debug("manifest", "node", node, "generation", m.Generation, "pods", len(want), "revision", revision)
 	return nil
 }

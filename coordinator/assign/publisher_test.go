@@ -102,6 +102,8 @@ type objects struct {
 	configMaps map[string]*corev1.ConfigMap
 	secrets    map[string]*corev1.Secret
 	table      messaging.ServiceTable
+	claims     map[string]*corev1.PersistentVolumeClaim
+	volumes    []*corev1.PersistentVolume
 }
 
 func (o *objects) Changed() <-chan struct{}         { return o.changed }
@@ -111,6 +113,22 @@ func (o *objects) Services() messaging.ServiceTable { return o.table }
 func (o *objects) ConfigMap(_, name string) (*corev1.ConfigMap, bool) {
 	c, ok := o.configMaps[name]
 	return c, ok
+}
+
+func (o *objects) Claim(_, name string) (*corev1.PersistentVolumeClaim, bool) {
+	c, ok := o.claims[name]
+	return c, ok
+}
+
+func (o *objects) Volumes() []*corev1.PersistentVolume { return o.volumes }
+
+func (o *objects) Volume(name string) (*corev1.PersistentVolume, bool) {
+	for _, v := range o.volumes {
+		if v.Name == name {
+			return v, true
+		}
+	}
+	return nil, false
 }
 
 func (o *objects) Secret(_, name string) (*corev1.Secret, bool) {

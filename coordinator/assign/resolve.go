@@ -4,12 +4,15 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"skerry.dev/skerry/coordinator/controller"
 )
 
-// refs are the names of the ConfigMaps and Secrets of its own namespace that a pod refers to, sorted, each once.
+// refs are the names of the ConfigMaps, Secrets and PersistentVolumeClaims of its own namespace that a pod refers to, sorted, each once.
 type refs struct {
 	configMaps []string
 	secrets    []string
+	claims     []string
 }
 
 func references(pod *corev1.Pod) refs {
@@ -31,6 +34,7 @@ func references(pod *corev1.Pod) refs {
 	}
 	r.configMaps = distinct(r.configMaps)
 	r.secrets = distinct(r.secrets)
+	r.claims = distinct(controller.ClaimNames(pod))
 	return r
 }
 

@@ -224,6 +224,8 @@ func (r *Reports) apply(ctx context.Context, subject string, data []byte) error 
 		return decodeThen(data, func(p messaging.NodeReport) error { return r.node(ctx, node, p) })
 	case "inventory":
 		return decodeThen(data, func(p messaging.InventoryReport) error { return r.inventory(ctx, node, p) })
+	case "volume":
+		return decodeThen(data, func(v messaging.VolumeReport) error { return r.discarded(ctx, node, v) })
 	case "event":
 		return decodeThen(data, func(p messaging.EventReport) error { return r.event(ctx, node, p) })
 	}

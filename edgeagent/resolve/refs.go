@@ -15,6 +15,7 @@ type Refs struct {
 	HostIPs    []string                     // of the node
 	ConfigMaps map[string]map[string][]byte // by name
 	Secrets    map[string]map[string][]byte // by name, sealed
+	Claims     map[string]messaging.Claim   // by name, those that have a volume
 	// Open unseals a secret's value.
 	Open func(sealed []byte) ([]byte, error)
 	// Allocatable is what a container without a limit may use, for resource fields.
@@ -25,7 +26,7 @@ type Refs struct {
 
 // MissingError says that something the pod needs is not there.
 type MissingError struct {
-	Kind string // configmap or secret
+	Kind string // configmap, secret or bound persistentvolumeclaim
 	Name string
 	Key  string // empty when the object itself is missing
 	Pod  *corev1.Pod
@@ -46,6 +47,15 @@ func (r Refs) ConfigMap(name string, optional *bool) (map[string][]byte, error) 
 		return nil, &MissingError{Kind: "configmap", Name: name, Pod: r.Pod}
 	}
 	return data, nil
+}
+
+// Claim returns the volume behind a claim.
+func (r Refs) Claim(name string) (messaging.Claim, error) {
+	claim, ok := r.Claims[name]
+	if !ok {
+		return messaging.Claim{}, &MissingError{Kind: "bound persistentvolumeclaim", Name: name, Pod: r.Pod}
+	}
+	return claim, nil
 }
 
 // Secret returns a secret's data, opened; nil and no error when it is missing and optional.

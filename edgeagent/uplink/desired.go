@@ -22,6 +22,7 @@ type Desired struct {
 	Epoch      uint64
 	Generation uint64
 	Pods       map[string]Pod // by UID
+	Discard    []string       // persistent volumes whose data are to be removed
 }
 
 // Pod is one pod of a complete set with what it refers to.
@@ -41,7 +42,7 @@ func Decode(manifest messaging.Assigned, pods map[string]messaging.Assigned) (De
 	if err != nil {
 		return Desired{}, err
 	}
-	d := Desired{Manifest: manifest, Epoch: m.Epoch, Generation: m.Generation, Pods: map[string]Pod{}}
+	d := Desired{Manifest: manifest, Epoch: m.Epoch, Generation: m.Generation, Pods: map[string]Pod{}, Discard: m.Discard}
 	var errs []error
 	for _, ref := range m.Pods {
 		source, ok := pods[ref.UID]

@@ -213,7 +213,7 @@ func (t *tracker) forget() {
 
 // complete fetches the pods of a manifest that are not held yet.
 func (t *tracker) complete(ctx context.Context, a messaging.Assigned, m messaging.Manifest) (Desired, error) {
-	d := Desired{Manifest: a, Epoch: m.Epoch, Generation: m.Generation, Pods: make(map[string]Pod, len(m.Pods))}
+	d := Desired{Manifest: a, Epoch: m.Epoch, Generation: m.Generation, Pods: make(map[string]Pod, len(m.Pods)), Discard: m.Discard}
 	var mu sync.Mutex // guards d.Pods
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallelGets)

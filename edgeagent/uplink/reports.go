@@ -45,6 +45,14 @@ func (u *Uplink) Inventory(inventory []byte) error {
 	})
 }
 
+// Volume reports that a volume's data are gone.
+func (u *Uplink) Volume(r messaging.VolumeReport) error {
+	return u.report("volume", r.Volume, false, func(seq uint64) any {
+		r.Boot, r.Seq = u.cfg.Boot, seq
+		return r
+	})
+}
+
 // Event reports an event. Of many undelivered ones the oldest give way.
 func (u *Uplink) Event(r messaging.EventReport) error {
 	return u.report("event", r.Reason, true, func(seq uint64) any {

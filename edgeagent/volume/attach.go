@@ -51,10 +51,11 @@ func propagation(m *corev1.VolumeMount) string {
 	return "rprivate"
 }
 
-// readOnly: generated content is not the container's to change.
+// readOnly: generated content is not the container's to change, nor is a claim that the pod wants to read only.
 func readOnly(pod *corev1.Pod, name string) bool {
 	vol := find(pod, name)
-	return vol != nil && (vol.ConfigMap != nil || vol.Secret != nil || vol.DownwardAPI != nil || vol.Projected != nil)
+	return vol != nil && (vol.PersistentVolumeClaim != nil && vol.PersistentVolumeClaim.ReadOnly ||
+		vol.ConfigMap != nil || vol.Secret != nil || vol.DownwardAPI != nil || vol.Projected != nil)
 }
 
 func find(pod *corev1.Pod, name string) *corev1.Volume {
@@ -78,8 +79,13 @@ func (v *Volumes) source(pod *corev1.Pod, c *corev1.Container, index int, env []
 		return "", err
 	}
 	base := filepath.Join(dir, volumesFolder, vol.Name)
-	if vol.HostPath != nil {
+	switch {
+	case vol.HostPath != nil:
 		base = vol.HostPath.Path
+	case vol.PersistentVolumeClaim != nil || vol.Ephemeral != nil:
+		if base, err = os.Readlink(base); err != nil {
+			return "", err
+		}
 	}
 	sub, err := subPath(m, env)
 	if err != nil || sub == "" {

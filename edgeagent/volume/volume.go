@@ -15,11 +15,14 @@ import (
 // Volumes makes and removes the volumes of a node's pods. Its methods may be called concurrently for different pods.
 type Volumes struct {
 	dir        string
+	persistent string
 	resolvConf string // the node's own
 }
 
-// New returns the volumes below dir, which need not exist yet.
-func New(dir string) *Volumes { return &Volumes{dir: dir, resolvConf: "/etc/resolv.conf"} }
+// New returns the volumes of pods below dir, and those that outlive pods below persistent; neither need exist yet.
+func New(dir, persistent string) *Volumes {
+	return &Volumes{dir: dir, persistent: persistent, resolvConf: "/etc/resolv.conf"}
+}
 
 // Subfolders of a pod's folder.
 const (
@@ -72,6 +75,10 @@ func (v *Volumes) prepare(refs resolve.Refs, vol *corev1.Volume, path string) er
 		return emptyDir(path, vol.EmptyDir, group)
 	case vol.HostPath != nil:
 		return hostPath(vol.HostPath)
+	case vol.PersistentVolumeClaim != nil:
+		return v.claim(refs, vol.PersistentVolumeClaim.ClaimName, path)
+	case vol.Ephemeral != nil:
+		return v.claim(refs, refs.Pod.Name+"-"+vol.Name, path)
 	case vol.ConfigMap != nil:
 		return files(path, false, group, configMapFiles(refs, vol.ConfigMap))
 	case vol.Secret != nil:

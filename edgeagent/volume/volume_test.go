@@ -34,7 +34,7 @@ func setUp(t *testing.T, spec string) (*Volumes, resolve.Refs) {
 	t.Helper()
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default", UID: "u1", Labels: map[string]string{"a": "b"}}}
 	must(t, yaml.UnmarshalStrict([]byte(spec), &pod.Spec))
-	v := New(t.TempDir())
+	v := New(t.TempDir(), filepath.Join(t.TempDir(), "persistent"))
 	t.Cleanup(func() { must(t, v.Remove("u1")) })
 	return v, resolve.Refs{
 		Pod:        pod,
@@ -118,9 +118,10 @@ func TestPrepareRefuses(t *testing.T) {
 		`volumes: [{name: c, configMap: {name: cm, items: [{key: x, path: x}]}}]`:                `references non-existent key: x`,
 		`volumes: [{name: c, configMap: {name: cm, items: [{key: one, path: ../../../etc/x}]}}]`: `leaves the volume`,
 		`volumes: [{name: c, configMap: {name: cm, items: [{key: one, path: /etc/x}]}}]`:         `leaves the volume`,
-		`volumes: [{name: c, persistentVolumeClaim: {claimName: x}}]`:                            `not supported`,
+		`volumes: [{name: c, persistentVolumeClaim: {claimName: x}}]`:                            `bound persistentvolumeclaim "x" not found`,
 		`volumes: [{name: c, hostPath: {path: /nonexistent/x, type: Directory}}]`:                `does not exist`,
 		`volumes: [{name: c, hostPath: {path: /proc/self/exe, type: Socket}}]`:                   `is not a Socket`,
+		`volumes: [{name: c, nfs: {server: s, path: /}}]`:                                        `not supported`,
 		`volumes: [{name: c, emptyDir: {medium: HugePages}}]`:                                    `not supported`,
 		`volumes: [{name: c, secret: {secretName: s}}, {name: d, configMap: {name: missing}}]`:   `volume "d"`,
 	} {

@@ -328,3 +328,6 @@ func (v *volumes) Remove(string) error { return nil }
 
 // Pods implements edgeagent.Volumes.
 func (v *volumes) Pods() ([]string, error) { return nil, nil }
+
+// Discard implements edgeagent.Volumes.
+func (v *volumes) Discard(string) error { return nil }

@@ -42,6 +42,7 @@ import (
 	"skerry.dev/skerry/coordinator/controller/resourcequota"
 	"skerry.dev/skerry/coordinator/controller/serviceaccount"
 	"skerry.dev/skerry/coordinator/controller/statefulset"
+	"skerry.dev/skerry/coordinator/controller/volumebinding"
 	"skerry.dev/skerry/coordinator/fleet"
 	"skerry.dev/skerry/coordinator/metrics"
 	"skerry.dev/skerry/coordinator/objects"
@@ -286,6 +287,7 @@ func (c *Core) newShell() (*controller.Shell, error) {
 			replicaset.Replication(),
 			daemonset.Controller(),
 			statefulset.Controller(),
+			volumebinding.Controller(),
 			job.Controller(),
 			cronjob.Controller(),
 			endpoints.Controller(),

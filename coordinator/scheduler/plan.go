@@ -30,14 +30,18 @@ func Finish(s *controller.Snapshot, changes []controller.Change, now time.Time) 
 	for pod, i := range created {
 		out[i].Object = pod
 	}
+	claims := newConsumers(&in)
 	for _, d := range Place(in) {
+		if d.Node != "" && len(d.Pod.Spec.Volumes) > 0 && claims.choose(d) {
+			continue // until its claims have their volumes
+		}
 		if i, isNew := created[d.Pod]; isNew {
 			out[i] = createBound(out[i], d, now)
 		} else if waiting[d.Pod] {
 			out = append(out, settle(d, now)...)
 		}
 	}
-	return out
+	return append(out, claims.changes...)
 }
 
 // Plan binds the pods that wait in the snapshot, for who has no other changes in hand.

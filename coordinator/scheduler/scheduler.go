@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"skerry.dev/skerry/coordinator/controller"
@@ -28,6 +29,7 @@ type Input struct {
 	Pending    []*corev1.Pod       // pods to place, each at most once
 	Claims     []*corev1.PersistentVolumeClaim
 	Volumes    []*corev1.PersistentVolume
+	Classes    []*storagev1.StorageClass
 	Budgets    []*policyv1.PodDisruptionBudget // which preemption breaks only where nothing else helps
 	Leaving    map[*corev1.Pod]bool            // bound pods that are about to be deleted, beside those that are being deleted
 	Now        time.Time

@@ -5,9 +5,10 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
+	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/coordinator/controller"
 )
 
@@ -19,23 +20,25 @@ const (
 	reasonNoClaim     = "persistentvolumeclaim %q not found"
 	reasonClaimLost   = "persistentvolumeclaim %q bound to non-existent persistentvolume %q"
 	reasonClaimLeaves = "persistentvolumeclaim %q is being deleted"
-)
-
-// Kinds of volumes in a snapshot's Others.
-var (
-	claimKind  = schema.GroupKind{Kind: "PersistentVolumeClaim"}
-	volumeKind = schema.GroupKind{Kind: "PersistentVolume"}
+	reasonNoVolume    = "didn't find available persistent volumes to bind"
 )
 
 // storage knows the claims and volumes, and which claims of a single pod are in use.
 type storage struct {
 	claims  map[string]*corev1.PersistentVolumeClaim // by namespace and name
 	volumes map[string]*corev1.PersistentVolume
+	classes map[string]*storagev1.StorageClass
 	inUse   map[string]bool
 }
 
 func newStorage(in *Input) *storage {
-	s := &storage{claims: map[string]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{}, inUse: map[string]bool{}}
+	s := &storage{
+		claims: map[string]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{},
+		classes: map[string]*storagev1.StorageClass{}, inUse: map[string]bool{},
+	}
+	for _, c := range in.Classes {
+		s.classes[c.Name] = c
+	}
 	for _, c := range in.Claims {
 		s.claims[c.Namespace+"/"+c.Name] = c
 	}
@@ -52,10 +55,10 @@ type demand struct {
 	nodes   []*nodeaffinity.NodeSelector
 }
 
-// demand reads the pod's claims. All must be bound: binding them is not the scheduler's.
+// demand reads the pod's claims. Each must be bound, or be of a class that waits for the scheduler to choose a node.
 func (s *storage) demand(pod *corev1.Pod) demand {
 	var d demand
-	for _, name := range claimNames(pod) {
+	for _, name := range controller.ClaimNames(pod) {
 		key := pod.Namespace + "/" + name
 		d.claims = append(d.claims, key)
 		refusal, selector := s.locate(name, s.claims[key])
@@ -78,7 +81,9 @@ func (s *storage) locate(name string, claim *corev1.PersistentVolumeClaim) (refu
 		return fmt.Sprintf(reasonClaimLeaves, name), nil
 	case claim.Status.Phase == corev1.ClaimLost:
 		return fmt.Sprintf(reasonClaimLost, name, claim.Spec.VolumeName), nil
-	case claim.Spec.VolumeName == "" || claim.Status.Phase != corev1.ClaimBound:
+	case awaitsNode(claim, s.classes):
+		return s.promise(claim)
+	case claim.Spec.VolumeName == "", claim.Status.Phase != corev1.ClaimBound && claim.Annotations[api.AnnotationSelectedNode] == "":
 		return reasonUnbound, nil
 	}
 	volume := s.volumes[claim.Spec.VolumeName]
@@ -95,6 +100,61 @@ func (s *storage) locate(name string, claim *corev1.PersistentVolumeClaim) (refu
 	return "", nodes
 }
 
+// awaitsNode reports whether the claim gets its volume when the scheduler has chosen a node for a pod with it.
+func awaitsNode(claim *corev1.PersistentVolumeClaim, classes map[string]*storagev1.StorageClass) bool {
+	return claim.Spec.VolumeName == "" && controller.Delays(classes[controller.ClaimClass(claim)])
+}
+
+// promise finds the nodes where a claim can get its volume: the one that was chosen before, else those that have one that
+// suits, else, where volumes can be made, those that the class allows.
+func (s *storage) promise(claim *corev1.PersistentVolumeClaim) (refusal string, nodes *nodeaffinity.NodeSelector) {
+	class := s.classes[controller.ClaimClass(claim)]
+	var terms []corev1.NodeSelectorTerm
+	switch selected := claim.Annotations[api.AnnotationSelectedNode]; {
+	case selected != "":
+		terms = controller.OnNode(selected).NodeSelectorTerms
+	case class.Provisioner != noProvisioner && class.Provisioner != api.LocalProvisioner, controller.Provides(class, claim):
+		terms = allowed(class)
+		if len(terms) == 0 {
+			return "", nil
+		}
+	default:
+		for _, v := range s.volumes {
+			if !controller.Free(v, claim) && !controller.RefersTo(v, claim) {
+				continue
+			}
+			if v.Spec.NodeAffinity == nil || v.Spec.NodeAffinity.Required == nil {
+				return "", nil
+			}
+			terms = append(terms, v.Spec.NodeAffinity.Required.NodeSelectorTerms...)
+		}
+	}
+	if len(terms) == 0 {
+		return reasonNoVolume, nil
+	}
+	nodes, err := nodeaffinity.NewNodeSelector(&corev1.NodeSelector{NodeSelectorTerms: terms})
+	if err != nil {
+		return fmt.Sprintf("persistentvolumeclaim %q: %v", claim.Name, err), nil
+	}
+	return "", nodes
+}
+
+// noProvisioner is the provisioner of classes whose volumes people make.
+const noProvisioner = "kubernetes.io/no-provisioner"
+
+// allowed is the class's topologies as nodes are selected; none for all nodes.
+func allowed(class *storagev1.StorageClass) []corev1.NodeSelectorTerm {
+	var terms []corev1.NodeSelectorTerm
+	for _, t := range class.AllowedTopologies {
+		var term corev1.NodeSelectorTerm
+		for _, e := range t.MatchLabelExpressions {
+			term.MatchExpressions = append(term.MatchExpressions, corev1.NodeSelectorRequirement{Key: e.Key, Operator: corev1.NodeSelectorOpIn, Values: e.Values})
+		}
+		terms = append(terms, term)
+	}
+	return terms
+}
+
 // use notes that a pod with the claims runs.
 func (s *storage) use(claims []string) {
 	for _, key := range claims {
@@ -109,40 +169,11 @@ func (s *storage) taken(claims []string) bool {
 	return slices.ContainsFunc(claims, func(key string) bool { return s.inUse[key] })
 }
 
-// claimNames are the claims that the pod's volumes name, those of ephemeral volumes among them.
-func claimNames(pod *corev1.Pod) []string {
-	var names []string
-	for i := range pod.Spec.Volumes {
-		v := &pod.Spec.Volumes[i]
-		switch {
-		case v.PersistentVolumeClaim != nil:
-			names = append(names, v.PersistentVolumeClaim.ClaimName)
-		case v.Ephemeral != nil:
-			names = append(names, pod.Name+"-"+v.Name)
-		}
-	}
-	return names
-}
-
-// claimKeys are claimNames with the namespace.
+// claimKeys are the pod's claims by namespace and name.
 func claimKeys(pod *corev1.Pod) []string {
-	names := claimNames(pod)
+	names := controller.ClaimNames(pod)
 	for i := range names {
 		names[i] = pod.Namespace + "/" + names[i]
 	}
 	return names
-}
-
-// readStorage takes claims and volumes from a snapshot. Where these kinds are not served, no claim exists.
-func (in *Input) readStorage(s *controller.Snapshot) {
-	for _, o := range s.Others[claimKind] {
-		if c, ok := o.(*corev1.PersistentVolumeClaim); ok {
-			in.Claims = append(in.Claims, c)
-		}
-	}
-	for _, o := range s.Others[volumeKind] {
-		if v, ok := o.(*corev1.PersistentVolume); ok {
-			in.Volumes = append(in.Volumes, v)
-		}
-	}
 }

@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -68,6 +69,8 @@ func Kind(o controller.Object) schema.GroupKind {
 		return schema.GroupKind{Group: "discovery.k8s.io", Kind: name}
 	case *policyv1.PodDisruptionBudget:
 		return controller.BudgetKind
+	case *storagev1.StorageClass:
+		return controller.StorageClassKind
 	case *api.MovePlan:
 		return schema.GroupKind{Group: api.Group, Kind: name}
 	}

@@ -34,6 +34,7 @@ func (w *work) create(place int) {
 	identify(pod, start(w.set)+place)
 	pod.Labels[appsv1.ControllerRevisionHashLabelKey] = revision.Name
 	pod.Spec.Hostname, pod.Spec.Subdomain = pod.Name, w.set.Spec.ServiceName
+	mountClaims(pod, w.set, start(w.set)+place)
 	message := "create Pod " + pod.Name + " in StatefulSet " + w.set.Name + " successful"
 	w.changes = append(w.changes, controller.Change{
 		Verb: controller.Create, Object: pod, Events: []controller.Event{event(w.set, "SuccessfulCreate", message)},

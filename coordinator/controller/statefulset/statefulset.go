@@ -13,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/coordinator/controller"
@@ -25,7 +26,7 @@ const burst = 500
 // Controller returns the plan as the shell runs it.
 func Controller() controller.Controller {
 	reads := controller.Pods | controller.StatefulSets | controller.Revisions | controller.Namespaces
-	return controller.Controller{Name: "statefulset", Reads: reads, Plan: Plan}
+	return controller.Controller{Name: "statefulset", Reads: reads, Rest: []schema.GroupKind{controller.ClaimKind}, Plan: Plan}
 }
 
 // Plan decides for every StatefulSet. What a set does follows from the snapshot alone: where a pod of a lower number is
@@ -35,6 +36,7 @@ func Plan(s *controller.Snapshot, now time.Time) ([]controller.Change, time.Time
 		return nil, time.Time{}
 	}
 	p := &planner{now: now, herd: controller.NewHerd(s.Pods), revisions: history.NewIndex(s.Revisions), closing: controller.Closing(s.Namespaces)}
+	p.claims = claimsOf(s)
 	for _, set := range s.StatefulSets {
 		p.plan(set)
 	}
@@ -45,7 +47,8 @@ type planner struct {
 	now       time.Time
 	herd      *controller.Herd
 	revisions *history.Index
-	closing   map[string]bool // namespaces that are being deleted
+	closing   map[string]bool                          // namespaces that are being deleted
+	claims    map[string]*corev1.PersistentVolumeClaim // by namespace and name
 	changes   []controller.Change
 	wake      time.Time
 }
@@ -123,8 +126,10 @@ func (w *work) populate() bool {
 		settled := true
 		switch {
 		case pod == nil:
-			w.create(i)
-			made++
+			if w.provide(i) {
+				w.create(i)
+				made++
+			}
 			settled = false
 		case controller.PodFinished(pod):
 			w.remove(pod) // whatever its end: it is to run for ever
@@ -134,6 +139,9 @@ func (w *work) populate() bool {
 		}
 		if pod != nil && !labelled(pod) {
 			w.label(pod)
+		}
+		if pod != nil && pod.DeletionTimestamp == nil {
+			w.provide(i)
 		}
 		if !settled && w.ordered() || made == burst {
 			return false
@@ -152,6 +160,9 @@ func (w *work) shrink() bool {
 		case pod.DeletionTimestamp != nil:
 			continue
 		case w.ordered() && !w.available(pod) && pod != w.firstUnavailable():
+			return false
+		}
+		if !w.bequeath(pod) {
 			return false
 		}
 		w.remove(pod)

@@ -3,6 +3,7 @@ package statefulset_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,6 +26,12 @@ func TestScripts(t *testing.T) {
 		commands["set"] = func(args []string) ([]string, error) { return nil, put(w, args[0], args[1:]) }
 		commands["place"] = func(args []string) ([]string, error) { place(w, args...); return nil, nil }
 		commands["show"] = func([]string) ([]string, error) { return show(w), nil }
+		commands["claims"] = func([]string) ([]string, error) { return claims(w), nil }
+		commands["leave"] = func(args []string) ([]string, error) { return nil, leave(w, args[0]) }
+		commands["lose"] = func(args []string) ([]string, error) {
+			w.Remove(&corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: args[0]}})
+			return nil, nil
+		}
 		commands["relabel"] = func(args []string) ([]string, error) {
 			pod := w.Pod(args[0]).DeepCopy()
 			delete(pod.Labels, appsv1.StatefulSetPodNameLabel)
@@ -80,9 +87,46 @@ func change(spec *appsv1.StatefulSetSpec, k, v string) error {
 		spec.UpdateStrategy.RollingUpdate.MaxUnavailable = &bound
 	case "ready":
 		spec.MinReadySeconds = count
+	case "claims":
+		spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: v}}}
+	case "keep": // whenDeleted,whenScaled
+		deleted, scaled, _ := strings.Cut(v, ",")
+		spec.PersistentVolumeClaimRetentionPolicy = &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
+			WhenDeleted: appsv1.PersistentVolumeClaimRetentionPolicyType(deleted), WhenScaled: appsv1.PersistentVolumeClaimRetentionPolicyType(scaled),
+		}
 	default:
 		return fmt.Errorf("unknown setting %q", k)
 	}
+	return nil
+}
+
+// claims shows whose they are, and which pods mount them.
+func claims(w *controllertest.World) []string {
+	var lines []string
+	for _, c := range controller.Rest[*corev1.PersistentVolumeClaim](w.Snapshot(), controller.ClaimKind) {
+		line := c.Name
+		for _, r := range c.OwnerReferences {
+			line += fmt.Sprintf(" of %s %s", r.Kind, r.Name)
+		}
+		for _, pod := range w.Snapshot().Pods {
+			if slices.Contains(controller.ClaimNames(pod), c.Name) {
+				line += " in " + pod.Name
+			}
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// leave marks a claim as being deleted, which a pod that uses it holds up.
+func leave(w *controllertest.World, name string) error {
+	c, ok := w.Get(&corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}).(*corev1.PersistentVolumeClaim)
+	if !ok {
+		return fmt.Errorf("no claim %q", name)
+	}
+	c = c.DeepCopy()
+	c.DeletionTimestamp, c.Finalizers = controllertest.Time(w.Now), []string{"kubernetes.io/pvc-protection"}
+	w.Put(c)
 	return nil
 }
 

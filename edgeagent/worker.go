@@ -106,8 +106,11 @@ func (w *worker) run(ctx context.Context) {
 	w.takeOver(ctx)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	for !w.gone {
+	for {
 		wake := w.step(ctx)
+		if w.gone {
+			return
+		}
 		timer.Stop()
 		if !wake.IsZero() {
 			timer.Reset(time.Until(wake))

@@ -17,6 +17,7 @@ const discardRetry = 30 * time.Second
 type discard struct {
 	volume string
 	err    error
+	ends   int // loop.ends when it began
 }
 
 // discard begins the removal of the volumes that the coordinator has ordered to go, each once. Nothing else ever removes
@@ -35,7 +36,8 @@ func (l *loop) discard(ctx context.Context) {
 			continue
 		}
 		l.discards[name] = false
-		l.running.Go(func() { l.remove(ctx, name) })
+		begun := discard{volume: name, ends: l.ends}
+		l.running.Go(func() { l.remove(ctx, begun) })
 	}
 }
 
@@ -52,17 +54,17 @@ func (l *loop) claimed(name string) bool {
 }
 
 // remove removes a volume, trying again when the disk does not let it.
-func (l *loop) remove(ctx context.Context, name string) {
+func (l *loop) remove(ctx context.Context, d discard) {
 	for {
-		err := l.node.volumes.Discard(name)
-		if err == nil || errors.Is(err, volume.ErrInUse) {
+		d.err = l.node.volumes.Discard(d.volume)
+		if d.err == nil || errors.Is(d.err, volume.ErrInUse) {
 			select {
-			case l.discarded <- discard{name, err}:
+			case l.discarded <- d:
 			case <-ctx.Done():
 			}
 			return
 		}
-		l.log.Warn("volume not removed, will retry", "volume", name, "err", err, "after", discardRetry)
+		l.log.Warn("volume not removed, will retry", "volume", d.volume, "err", d.err, "after", discardRetry)
 		select {
 		case <-time.After(discardRetry):
 		case <-ctx.Done():
@@ -71,11 +73,15 @@ func (l *loop) remove(ctx context.Context, name string) {
 	}
 }
 
-// finishDiscard reports a volume that is gone. One that is in use is tried again when a pod has gone.
-func (l *loop) finishDiscard(d discard) {
+// finishDiscard reports a volume that is gone. One that is in use is tried again when a pod has gone, at once if that
+// happened meanwhile.
+func (l *loop) finishDiscard(ctx context.Context, d discard) {
 	if d.err != nil {
 		l.log.Info("volume is to go when its pod has gone", "volume", d.volume)
 		delete(l.discards, d.volume)
+		if l.ends != d.ends {
+			l.discard(ctx)
+		}
 		return
 	}
 	l.log.Info("volume removed", "volume", d.volume)

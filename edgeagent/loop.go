@@ -46,6 +46,7 @@ type loop struct {
 	workers  map[string]*worker
 	ended    map[string]bool // UIDs whose worker has reported that nothing is left
 	discards map[string]bool // volumes that are to go: true when that was done and reported
+	ends     int             // workers that have ended
 	running  sync.WaitGroup
 	started  bool // past the wait for the first manifest
 	up       bool
@@ -104,9 +105,10 @@ func (l *loop) run(ctx context.Context) error {
 			f(ctx)
 		case w := <-l.gone:
 			l.forget(w)
+			l.ends++
 			l.discard(ctx) // it may have had a volume that is to go
 		case d := <-l.discarded:
-			l.finishDiscard(d)
+			l.finishDiscard(ctx, d)
 		case <-l.linkChanged:
 			l.takeLink()
 		case <-l.current:

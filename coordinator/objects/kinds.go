@@ -58,6 +58,7 @@ func (s *Store) allStrategies() map[*resource.Resource]*strategy {
 		replicaSets:                   replicaSetStrategy(),
 		daemonSets:                    daemonSetStrategy(),
 		core("ReplicationController"): replicationControllerStrategy(),
+		core("PodTemplate"):           podTemplateStrategy(),
 		statefulSets:                  statefulSetStrategy(),
 		jobs:                          jobStrategy(),
 		cronJobs:                      cronJobStrategy(),

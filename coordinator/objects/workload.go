@@ -69,6 +69,18 @@ func replicationControllerStrategy() *strategy {
 	}
 }
 
+func podTemplateStrategy() *strategy {
+	return &strategy{
+		create: one(func(t *corev1.PodTemplate) { t.Generation = 1 }),
+		update: two(func(t, old *corev1.PodTemplate) {
+			if !equality.Semantic.DeepEqual(t.Template, old.Template) {
+				t.Generation = old.Generation + 1
+			}
+		}),
+		rules: templateRules,
+	}
+}
+
 func daemonSetStrategy() *strategy {
 	return &strategy{
 		create: one(func(d *appsv1.DaemonSet) {
@@ -139,6 +151,8 @@ func templateRules(obj, _ runtime.Object) field.ErrorList {
 		if w.Spec.Template != nil { // upstream's rules say that there must be one
 			return podRules(&w.Spec.Template.Spec, path)
 		}
+	case *corev1.PodTemplate:
+		return podRules(&w.Template.Spec, field.NewPath("template", "spec"))
 	case *batchv1.Job:
 		return podRules(&w.Spec.Template.Spec, path)
 	case *batchv1.CronJob:

@@ -45,6 +45,7 @@ func core() []*Resource {
 		kind[corev1.Pod, corev1.PodList](pod, "pods", Resource{
 			ShortNames: []string{"po"}, Categories: []string{"all"}, Namespaced: true, Subresources: podSubresources(pod),
 		}),
+		kind[corev1.PodTemplate, corev1.PodTemplateList](v1.WithKind("PodTemplate"), "podtemplates", Resource{Namespaced: true}),
 		kind[corev1.LimitRange, corev1.LimitRangeList](v1.WithKind("LimitRange"), "limitranges", Resource{ShortNames: []string{"limits"}, Namespaced: true}),
 		kind[corev1.ResourceQuota, corev1.ResourceQuotaList](v1.WithKind("ResourceQuota"), "resourcequotas", Resource{
 			ShortNames: []string{"quota"}, Namespaced: true, Subresources: []Subresource{status(v1.WithKind("ResourceQuota"))},

@@ -17,6 +17,7 @@ var layouts = map[schema.GroupKind]Layout{
 	{Kind: "Service"}:                                       serviceLayout,
 	{Kind: "Endpoints"}:                                     endpointsLayout,
 	{Kind: "ResourceQuota"}:                                 resourceQuotaLayout,
+	{Kind: "PodTemplate"}:                                   podTemplateLayout,
 	{Kind: "LimitRange"}:                                    dated,
 	{Kind: "ReplicationController"}:                         replicationControllerLayout,
 	{Kind: "PersistentVolume"}:                              volumeLayout,

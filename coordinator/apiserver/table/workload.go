@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -57,6 +58,18 @@ var replicationControllerLayout = layout(replicationControllerCells,
 	number("Ready", corev1.ReplicationControllerStatus{}.SwaggerDoc()["readyReplicas"]),
 	age, wideContainers, wideImages, wide(text("Selector", corev1.ReplicationControllerSpec{}.SwaggerDoc()["selector"])),
 )
+
+var podTemplateLayout = layout(podTemplateCells,
+	name,
+	text("Containers", "Names of each container in the template."),
+	text("Images", "Images referenced by each container in the template."),
+	text("Pod Labels", "The labels for the pod template."),
+)
+
+func podTemplateCells(t *corev1.PodTemplate, _ time.Time) []any {
+	names, images := containers(t.Template.Spec.Containers)
+	return []any{t.Name, names, images, labels.FormatLabels(t.Template.Labels)}
+}
 
 func replicationControllerCells(c *corev1.ReplicationController, now time.Time) []any {
 	var names, images string

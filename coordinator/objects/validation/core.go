@@ -26,6 +26,7 @@ func (v *Validator) addCore() {
 	}, corerules.ValidateNodeUpdate, nil)
 	kind(v, coreKind("Pod"), createPod, updatePod, updatePodStatus, warnPod)
 	v.addReplicationController()
+	v.addPodTemplate()
 	kind(v, coreKind("LimitRange"), corerules.ValidateLimitRange, func(l, _ *core.LimitRange) field.ErrorList {
 		return corerules.ValidateLimitRange(l)
 	}, nil, nil)
@@ -51,6 +52,19 @@ func (v *Validator) addReplicationController() {
 			return append(warnName(c.Name, "Pod names and hostnames"), warnTemplate(ctx, c.Spec.Template, nil)...)
 		}
 		return warnTemplate(ctx, c.Spec.Template, old.Spec.Template)
+	})
+}
+
+func (v *Validator) addPodTemplate() {
+	kind(v, coreKind("PodTemplate"), func(t *core.PodTemplate) field.ErrorList {
+		return corerules.ValidatePodTemplate(t, podapi.GetValidationOptionsFromPodTemplate(&t.Template, nil))
+	}, func(t, old *core.PodTemplate) field.ErrorList {
+		return corerules.ValidatePodTemplateUpdate(t, old, podapi.GetValidationOptionsFromPodTemplate(&t.Template, &old.Template))
+	}, nil, func(ctx context.Context, t, old *core.PodTemplate) []string {
+		if old == nil {
+			return podapi.GetWarningsForPodTemplate(ctx, field.NewPath("template"), &t.Template, nil)
+		}
+		return podapi.GetWarningsForPodTemplate(ctx, field.NewPath("template"), &t.Template, &old.Template)
 	})
 }
 

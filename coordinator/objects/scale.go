@@ -10,9 +10,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	genericvalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/yaml"
 
 	"skerry.dev/skerry/coordinator/resource"
 	"skerry.dev/skerry/coordinator/view"
@@ -107,4 +109,45 @@ func withScale(item *view.Item, obj runtime.Object) (runtime.Object, error) {
 	metaOf(out).SetResourceVersion(scale.ResourceVersion)
 	metaOf(out).SetUID(scale.UID)
 	return out, nil
+}
+
+// readScale makes a Scale's manifest one of the object that is scaled: who applies a scale owns the object's replicas, and
+// nothing else.
+func (a *application) readScale(manifest []byte, o WriteOptions) error {
+	var scale struct {
+		metav1.TypeMeta `json:",inline"`
+		Metadata        metav1.ObjectMeta `json:"metadata"`
+		Spec            struct {
+			Replicas *int32 `json:"replicas"`
+		} `json:"spec"`
+	}
+	if err := yaml.Unmarshal(manifest, &scale); err != nil {
+		return apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+	}
+	if have := scale.GroupVersionKind(); have != scaleKind {
+		return apierrors.NewBadRequest(wrongKind(scaleKind, have))
+	}
+	if scale.Spec.Replicas == nil {
+		return apierrors.NewInvalid(scaleKind.GroupKind(), a.name, field.ErrorList{field.Required(field.NewPath("spec", "replicas"), "")})
+	}
+	replicas := int64(*scale.Spec.Replicas)
+	if errs := genericvalidation.ValidateNonnegativeField(replicas, field.NewPath("spec", "replicas")); len(errs) > 0 {
+		return apierrors.NewInvalid(scaleKind.GroupKind(), a.name, errs)
+	}
+	a.manifest = &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"replicas": replicas}}}
+	a.manifest.SetGroupVersionKind(a.to.Resource.GVK)
+	a.manifest.SetName(scale.Metadata.Name)
+	a.manifest.SetNamespace(scale.Metadata.Namespace)
+	a.manifest.SetUID(scale.Metadata.UID)
+	a.manifest.SetResourceVersion(scale.Metadata.ResourceVersion)
+	return checkFields(manifest, &autoscalingv1.Scale{}, o)
+}
+
+// appliedScale is what applying a scale gives.
+func appliedScale(a *application, obj runtime.Object, err error) (runtime.Object, bool, error) {
+	if err != nil {
+		return nil, false, scaleError(a.to.Resource, a.name, err)
+	}
+	out, err := asScale(obj)
+	return out, false, err
 }

@@ -23,7 +23,8 @@ func (s *Store) Tidy(now time.Time) { s.owners.Tidy(now) }
 
 // ServerSideApply makes an object as the manifest of its manager says, and takes out what that manager had applied before
 // and does not any more. Fields of other managers that it would change are a conflict that names them, unless o.Force is
-// set. The object is created when absent, unless the manifest is for a subresource.
+// set. The object is created when absent, unless the manifest is for a subresource; the result of applying a scale is a
+// Scale.
 func (s *Store) ServerSideApply(ctx context.Context, res *resource.Resource, namespace, name string, manifest []byte, subresource string, o WriteOptions) (out runtime.Object, created bool, err error) {
 	a, err := newApplication(res, namespace, name, manifest, subresource, o)
 	if err != nil {
@@ -31,6 +32,9 @@ func (s *Store) ServerSideApply(ctx context.Context, res *resource.Resource, nam
 	}
 	for range maxAttempts {
 		out, err = s.applyOver(ctx, a, o)
+		if subresource == resource.Scale {
+			return appliedScale(a, out, err)
+		}
 		if subresource != "" || !isNotFound(kept(res), err, name) {
 			return out, false, err
 		}
@@ -62,6 +66,8 @@ func newApplication(res *resource.Resource, namespace, name string, manifest []b
 	a := &application{to: ownership.Target{Resource: res, Subresource: subresource}, namespace: namespace, name: name}
 	switch subresource {
 	case "":
+	case resource.Scale:
+		return a, a.readScale(manifest, o)
 	case resource.Status:
 		a.part = partStatus
 	default:
@@ -71,16 +77,16 @@ func newApplication(res *resource.Resource, namespace, name string, manifest []b
 	if err := yaml.Unmarshal(manifest, &a.manifest.Object); err != nil {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
 	}
-	return a, checkDuplicates(manifest, o)
+	return a, checkFields(manifest, new(map[string]any), o)
 }
 
-// checkDuplicates finds fields that the manifest has twice. Unknown ones are found when it is merged.
-func checkDuplicates(manifest []byte, o WriteOptions) error {
+// checkFields finds fields that the manifest has twice, and unknown ones unless into is a map; those of a whole object are
+// found when it is merged.
+func checkFields(manifest []byte, into any, o WriteOptions) error {
 	if o.Validation == metav1.FieldValidationIgnore || o.Validation == "" {
 		return nil
 	}
-	var into map[string]any
-	err := yaml.UnmarshalStrict(manifest, &into)
+	err := yaml.UnmarshalStrict(manifest, into)
 	switch {
 	case err == nil:
 		return nil

@@ -20,6 +20,7 @@ type Config struct {
 	NATS     NATSConfig    `mapstructure:"nats"`
 	Network  NetworkConfig `mapstructure:"network"`
 	Nodes    NodesConfig   `mapstructure:"nodes"`
+	Audit    AuditConfig   `mapstructure:"audit"`
 	Log      LogConfig     `mapstructure:"log"`
 }
 
@@ -49,6 +50,14 @@ type NodesConfig struct {
 	Rebalance bool `mapstructure:"rebalance"`
 }
 
+// AuditConfig is the record of who did what over the API.
+type AuditConfig struct {
+	Level  string `mapstructure:"level"`    // none, metadata or request
+	File   string `mapstructure:"file"`     // empty: audit/audit.log in the state folder
+	MaxMiB int    `mapstructure:"max-size"` // of the file, in MiB, before it is rotated
+	Keep   int    `mapstructure:"keep"`     // how many rotated files are kept
+}
+
 // LogConfig is what is logged, and how.
 type LogConfig struct {
 	Level  string `mapstructure:"level"`  // debug, info, warn or error
@@ -63,6 +72,7 @@ func DefaultConfig() Config {
 		NATS:     NATSConfig{Listen: "127.0.0.1:4222"},
 		Network:  NetworkConfig{PodCIDR: "10.42.0.0/16", ServiceCIDR: "10.43.0.0/16"},
 		Nodes:    NodesConfig{Heartbeat: 10 * time.Second, Rebalance: true},
+		Audit:    AuditConfig{Level: "metadata", MaxMiB: 16, Keep: 4},
 		Log:      LogConfig{Level: "info", Format: "text"},
 	}
 }
@@ -94,6 +104,7 @@ func (c Config) Validate() error {
 	if c.Nodes.Heartbeat < 100*time.Millisecond || c.Nodes.Heartbeat > 10*time.Minute {
 		fault("nodes.heartbeat %s is not between 100ms and 10m", c.Nodes.Heartbeat)
 	}
+	faults = append(faults, c.Audit.validate())
 	if _, err := c.Log.level(); err != nil {
 		faults = append(faults, err)
 	}

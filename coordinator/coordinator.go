@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"skerry.dev/skerry/coordinator/apiserver/authn"
+	"skerry.dev/skerry/coordinator/audit"
 	"skerry.dev/skerry/messaging"
 	"skerry.dev/skerry/messaging/embedded"
 )
@@ -27,6 +28,7 @@ type Coordinator struct {
 	identity *identity
 	tokens   authn.Tokens
 	gate     *gatekeeper
+	audit    *audit.Log
 	server   *embedded.Server
 	started  time.Time
 }
@@ -46,6 +48,9 @@ func New(config Config, log *slog.Logger) (*Coordinator, error) {
 	}
 	tokens := authn.NewStaticTokens(map[string]authn.User{id.token: {Name: adminUser, Groups: []string{adminGroup}}})
 	c := &Coordinator{config: config, log: log, identity: id, tokens: tokens, gate: &gatekeeper{tokens: tokens}, started: now}
+	if c.audit, err = config.Audit.open(config.StateDir, log.With("part", "audit")); err != nil {
+		return nil, err
+	}
 	if c.server, err = c.newServer(now); err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/coordinator/apiserver"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
+	"skerry.dev/skerry/coordinator/audit"
 	"skerry.dev/skerry/coordinator/automation"
 	"skerry.dev/skerry/coordinator/metrics"
 	"skerry.dev/skerry/coordinator/web"
@@ -30,12 +31,13 @@ import (
 type parts struct {
 	*Core
 	tokens   authn.Tokens
+	audit    *audit.Log
 	registry *registry.Registry
 	images   *messaging.StreamListener
 }
 
 func (c *Coordinator) newParts(ctx context.Context, conn *nats.Conn, js jetstream.JetStream) (*parts, error) {
-	p := &parts{tokens: c.tokens}
+	p := &parts{tokens: c.tokens, audit: c.audit}
 	var err error
 	p.Core, err = newCore(ctx, c.config, Link{Conn: conn, JetStream: js, Disconnect: c.server.DisconnectNode, Room: c.server.Room, Stage: c.server.Stage},
 		&Core{identity: c.identity, gate: c.gate, started: c.started, log: c.log})
@@ -63,6 +65,7 @@ func (p *parts) serve(ctx context.Context, g *errgroup.Group) error {
 	g.Go(func() error { return part("memory", tidy.run(ctx)) })
 	g.Go(func() error { return part("registry", p.registry.Run(ctx)) })
 	g.Go(func() error { return part("registry for nodes", p.serveImages(ctx)) })
+	g.Go(func() error { return part("audit log", p.audit.Run(ctx)) })
 	g.Go(func() error { return part("API server", server.Run(ctx)) })
 	return nil
 }
@@ -91,6 +94,7 @@ func (p *parts) newAPI() (*apiserver.Server, error) {
 	return apiserver.New(apiserver.Config{
 		Address: p.config.API.Listen, TLS: tlsConfig, View: p.view, Objects: p.objects, Access: p.access, Accounts: p.accounts,
 		Authenticator: authn.Union{authn.Certificates{}, authn.Bearer{Tokens: authn.AnyOf{p.tokens, p.accounts}}, sessions},
+		Audit:         p.audit,
 		Metrics:       &metrics.Source{Collector: p.usage, Liveness: p.fleet.Liveness, Heartbeat: p.config.Nodes.Heartbeat},
 		Nodes:         &nodes{conn: p.link.Conn, signer: p.identity.signer},
 		Mounts: map[string]apiserver.Mount{

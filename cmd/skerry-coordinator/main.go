@@ -69,6 +69,8 @@ The administrator's kubeconfig is written to STATE-DIR/` + api.AdminKubeconfig +
 	flags.String("network.service-cidr", d.Network.ServiceCIDR, "address `range` of services")
 	flags.Duration("nodes.heartbeat", d.Nodes.Heartbeat, "how often nodes say that they live")
 	flags.Bool("nodes.rebalance", d.Nodes.Rebalance, "move load to nodes that return or join")
+	flags.String("audit.level", d.Audit.Level, "none, metadata or request")
+	flags.String("audit.file", d.Audit.File, "`file` of the audit log; audit/audit.log in the state folder when empty")
 	flags.String("log.level", d.Log.Level, "debug, info, warn or error")
 	flags.String("log.format", d.Log.Format, "text or json")
 	return cmd

@@ -57,7 +57,11 @@ type Rules interface {
 
 // Check is nil when a allows, and else the Status error that upstream gives.
 func Check(by Authorizer, a Attributes) error {
-	d := by.Authorize(a)
+	return a.Refusal(by.Authorize(a))
+}
+
+// Refusal is what Check returns when d is the decision.
+func (a Attributes) Refusal(d Decision) error {
 	if d.Allowed {
 		return nil
 	}

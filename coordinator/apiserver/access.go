@@ -1,6 +1,8 @@
 package apiserver
 
 import (
+	"context"
+
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"skerry.dev/skerry/coordinator/access"
@@ -22,6 +24,13 @@ func (c *call) attributes() access.Attributes {
 		User: c.user, Verb: c.verb, Group: c.group, Resource: c.plural, Subresource: c.subresource,
 		Namespace: c.namespace, Name: c.name,
 	}
+}
+
+// authorize asks whether the user may, and notes the answer for the audit log.
+func (s *Server) authorize(ctx context.Context, a access.Attributes) error {
+	d := s.access.Authorize(a)
+	trailOf(ctx).decision = &d
+	return a.Refusal(d)
 }
 
 // admit refuses a write by what it would store. An update that would create needs the right to create, too.

@@ -37,6 +37,9 @@ func (c *call) body() ([]byte, error) {
 	if err != nil {
 		return nil, badRequest("the body could not be read: %v", err)
 	}
+	if c.keeps {
+		c.sent = data
+	}
 	return data, nil
 }
 

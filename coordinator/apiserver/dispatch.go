@@ -8,21 +8,22 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 
-	"skerry.dev/skerry/coordinator/access"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/coordinator/resource"
 )
 
-// serveResource answers a request for a resource and leaves a line about each write.
+// serveResource answers a request for a resource and leaves its line in the audit log.
 func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, t target, user authn.User) {
 	c := &call{target: t, verb: verbOf(r, t), user: user, query: r.URL.Query(), w: w, r: r}
+	c.keeps = s.Audit.Level() == auditv1.LevelRequest
 	err := s.handle(r.Context(), c)
 	if err != nil {
 		c.code = s.writeError(w, r, err)
 	}
 	if err != nil || !c.audited {
-		s.audit(c)
+		s.audit(c, err)
 	}
 }
 
@@ -30,7 +31,7 @@ func (s *Server) handle(ctx context.Context, c *call) error {
 	if err := s.synced(ctx); err != nil { // who may do what is part of the state
 		return err
 	}
-	if err := access.Check(s.access, c.attributes()); err != nil {
+	if err := s.authorize(ctx, c.attributes()); err != nil {
 		return err
 	}
 	if err := c.resolve(); err != nil {
@@ -130,24 +131,4 @@ func (s *Server) scale(verb string) func(*call) error {
 		return s.updateScale
 	}
 	return s.patch
-}
-
-// audit leaves one line per write: who did what to which object, and how it ended. Never what was written.
-func (s *Server) audit(c *call) {
-	switch c.verb {
-	case "get", "list", "watch":
-		return
-	}
-	if c.r.Method == http.MethodHead || c.resource != nil && c.resource.New == nil {
-		return
-	}
-	what := c.plural
-	if c.group != "" {
-		what += "." + c.group
-	}
-	if c.subresource != "" {
-		what += "/" + c.subresource
-	}
-	s.log.Info("api write", "user", c.user.Name, "verb", c.verb, "resource", what,
-		"namespace", c.namespace, "name", c.name, "code", c.code, "dryRun", c.query.Get("dryRun") != "")
 }

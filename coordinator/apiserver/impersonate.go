@@ -17,6 +17,8 @@ import (
 // impersonate returns the user that the request asks to act as (kubectl --as), if its own user may, or its own user when
 // it asks for nobody. The headers are taken away: nobody behind this reads them.
 func (s *Server) impersonate(r *http.Request, user authn.User) (authn.User, error) {
+	t := trailOf(r.Context())
+	t.user = user
 	if !impersonates(r.Header) {
 		return user, nil
 	}
@@ -26,7 +28,7 @@ func (s *Server) impersonate(r *http.Request, user authn.User) (authn.User, erro
 	}
 	for _, a := range steps {
 		a.User, a.Verb = user, "impersonate"
-		if err := access.Check(s.access, a); err != nil {
+		if err := s.authorize(r.Context(), a); err != nil {
 			return authn.User{}, err
 		}
 	}
@@ -36,7 +38,7 @@ func (s *Server) impersonate(r *http.Request, user authn.User) (authn.User, erro
 		}
 	}
 	as.Cookie = user.Cookie
-	s.log.Info("impersonation", "user", user.Name, "as", as.Name, "groups", as.Groups)
+	t.as = &as
 	return as, nil
 }
 

@@ -15,14 +15,17 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+
+	"skerry.dev/skerry/coordinator/apiserver"
 )
 
 // withProgram has the pods of withPods, a service before p, and a program that listens on every port of theirs.
-func withProgram(t *testing.T, handle http.HandlerFunc) *cluster {
+func withProgram(t *testing.T, handle http.HandlerFunc, options ...option) *cluster {
 	t.Helper()
 	program := httptest.NewServer(handle)
 	t.Cleanup(program.Close)
-	c := withPods(t)
+	c := withPods(t, options...)
 	c.nodes.port = func(ctx context.Context, node, _ string, port uint16) (net.Conn, error) {
 		if node != "n1" || port == 9 {
 			return nil, fmt.Errorf("nobody listens on port %d of a pod on %s", port, node)
@@ -39,6 +42,7 @@ func withProgram(t *testing.T, handle http.HandlerFunc) *cluster {
 }
 
 func TestProxyPassesRequestsOn(t *testing.T) {
+	log := &auditor{level: auditv1.LevelMetadata}
 	c := withProgram(t, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -47,7 +51,7 @@ func TestProxyPassesRequestsOn(t *testing.T) {
 		w.Header().Set("Set-Cookie", "a=b")
 		w.WriteHeader(http.StatusTeapot)
 		fmt.Fprintf(w, "%s %s %q token=%t", r.Method, r.RequestURI, body, r.Header.Get("Authorization") != "" || r.Header.Get("Cookie") != "")
-	})
+	}, func(c *apiserver.Config) { c.Audit = log })
 	const in = "/api/v1/namespaces/default/"
 	for path, want := range map[string]string{
 		"pods/p/proxy/a/b?c=d":            "/a/b?c=d",
@@ -67,7 +71,7 @@ func TestProxyPassesRequestsOn(t *testing.T) {
 			}
 		}
 	}
-	if !strings.Contains(c.log.String(), "verb=create resource=pods/proxy namespace=default name=p:8080 code=418") {
+	if lines := log.lines(t); !strings.Contains(lines, `"subresource": "proxy"`) || !strings.Contains(lines, `"code": 418`) {
 		t.Error("a write through the proxy leaves no line in the log")
 	}
 }

@@ -86,8 +86,10 @@ type call struct {
 	w        http.ResponseWriter
 	r        *http.Request
 
-	code    int  // of the answer; 0 until there is one
-	audited bool // the log has its line already
+	code    int    // of the answer; 0 until there is one
+	audited bool   // the audit log has its line already
+	keeps   bool   // whether the audit log may show the body
+	sent    []byte // the body, once it is read, if it keeps it
 }
 
 func (c *call) sub() *resource.Subresource { return c.resource.Subresource(c.subresource) }

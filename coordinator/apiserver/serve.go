@@ -30,13 +30,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.servePublic(w, r) {
 		return
 	}
+	s.serve(w, r.WithContext(s.follow(r.Context(), w)))
+}
+
+// serve answers a request that leaves a trail.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if m, ok := s.mount(r.URL.Path); ok {
 		s.serveMount(w, r, m)
 		return
 	}
 	user, err := s.user(r)
 	if err != nil {
-		s.writeError(w, r, err)
+		s.refuse(w, r, err)
 		return
 	}
 	r = r.WithContext(authn.NewContext(r.Context(), user))
@@ -45,6 +50,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.servePath(w, r, user)
+}
+
+// refuse answers with an error, and leaves a line of it.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	s.writeError(w, r, err)
+	s.auditRefusal(r, err)
 }
 
 // user is who asks, or on whose behalf. A request without credentials is anybody's.
@@ -165,16 +176,16 @@ func (s *Server) serveMount(w http.ResponseWriter, r *http.Request, m Mount) {
 		if m.Challenge != "" {
 			w.Header().Set("WWW-Authenticate", m.Challenge)
 		}
-		s.writeError(w, r, s.unauthorized(r, err))
+		s.refuse(w, r, s.unauthorized(r, err))
 		return
 	}
 	if user, err = s.impersonate(r, user); err != nil {
-		s.writeError(w, r, err)
+		s.refuse(w, r, err)
 		return
 	}
 	if !m.Public {
-		if err := access.Check(s.access, access.Attributes{User: user, Verb: strings.ToLower(r.Method), Path: r.URL.Path}); err != nil {
-			s.writeError(w, r, err)
+		if err := s.authorize(r.Context(), access.Attributes{User: user, Verb: strings.ToLower(r.Method), Path: r.URL.Path}); err != nil {
+			s.refuse(w, r, err)
 			return
 		}
 	}
@@ -186,14 +197,20 @@ func (s *Server) serveMount(w http.ResponseWriter, r *http.Request, m Mount) {
 		defer cancel()
 		defer endWithServer(ctx, cancel)()
 	}
-	m.Handler.ServeHTTP(w, r.WithContext(ctx))
+	if r.Method == http.MethodGet || r.Method == http.MethodHead { // leaves no line, and may stream
+		m.Handler.ServeHTTP(w, r.WithContext(ctx))
+		return
+	}
+	answer := &coded{ResponseWriter: w}
+	m.Handler.ServeHTTP(answer, r.WithContext(ctx))
+	s.auditPath(r, answer.code)
 }
 
 // servePath answers paths that are for no resource.
 func (s *Server) servePath(w http.ResponseWriter, r *http.Request, user authn.User) {
 	a := access.Attributes{User: user, Verb: strings.ToLower(r.Method), Path: r.URL.Path}
-	if err := access.Check(s.access, a); err != nil {
-		s.writeError(w, r, err)
+	if err := s.authorize(r.Context(), a); err != nil {
+		s.refuse(w, r, err)
 		return
 	}
 	switch {

@@ -48,6 +48,7 @@ type Config struct {
 	Metrics       Metrics  // nil: nothing is measured
 	Access        Access   // nil: by the roles and bindings in View
 	Accounts      Accounts // nil: no tokens are made
+	Audit         Auditor  // nil: no record is kept
 
 	// Mounts are handlers under path prefixes that end in a slash, such as /ui/. The longest prefix wins.
 	Mounts map[string]Mount
@@ -117,6 +118,9 @@ func New(c Config) (*Server, error) {
 func (s *Server) fillDefaults() {
 	if s.access == nil {
 		s.access = rbac.New(s.view)
+	}
+	if s.Audit == nil {
+		s.Audit = noAudit{}
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

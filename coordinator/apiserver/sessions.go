@@ -125,12 +125,12 @@ func (s *Server) placed(c *call) (*corev1.Pod, error) {
 	return pod, nil
 }
 
-// session serves one that ends with its client or with the server. It leaves its line in the log when it begins: it may
+// session serves one that ends with its client or with the server. It leaves its line in the audit log when it begins: it may
 // last for days.
 func (s *Server) session(c *call, serve func(context.Context) error) error {
 	return s.hold(c, func(ctx context.Context) error {
 		c.code = http.StatusSwitchingProtocols
-		s.audit(c)
+		s.audit(c, nil)
 		c.audited = true
 		return serve(ctx)
 	})

@@ -12,16 +12,18 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 
+	"skerry.dev/skerry/coordinator/apiserver"
 	"skerry.dev/skerry/messaging/channels"
 )
 
 const twoContainers = `{"metadata":{"name":"p"},"spec":{"nodeName":"n1","containers":[{"name":"a","image":"i"},{"name":"b","image":"i"}]}}`
 
 // withPod has a pod that is bound, and one that is not.
-func withPods(t *testing.T) *cluster {
+func withPods(t *testing.T, options ...option) *cluster {
 	t.Helper()
-	c := start(t)
+	c := start(t, options...)
 	c.must(http.MethodPost, "/api/v1/nodes", `{"metadata":{"name":"n1"}}`)
 	c.must(http.MethodPost, "/api/v1/namespaces/default/pods", twoContainers)
 	c.must(http.MethodPost, "/api/v1/namespaces/default/pods", `{"metadata":{"name":"pending"},"spec":{"containers":[{"name":"a","image":"i"}]}}`)
@@ -66,8 +68,12 @@ func TestSessionsRefuse(t *testing.T) {
 }
 
 func TestKubectlSessions(t *testing.T) {
-	c := withPods(t)
+	log := &auditor{level: auditv1.LevelMetadata}
+	c := withPods(t, func(c *apiserver.Config) { c.Audit = log })
 	c.nodes.exec = func(_ context.Context, node, uid string, o *corev1.PodExecOptions) (net.Conn, error) {
+		if lines := log.lines(t); !strings.Contains(lines, `"subresource": "exec"`) || !strings.Contains(lines, `"code": 101`) {
+			t.Errorf("a session leaves no line when it begins: %s", lines)
+		}
 		return echo(fmt.Sprintf("%s %s %q", node, o.Container, o.Command), o.Stdin, channels.Exit{Code: 3}), nil
 	}
 	c.nodes.attach = func(_ context.Context, node, uid string, o *corev1.PodAttachOptions) (net.Conn, error) {
@@ -83,9 +89,6 @@ func TestKubectlSessions(t *testing.T) {
 		if want := "n1 b [\"sh\" \"-c\" \"a b\"]typedcommand terminated with exit code 3\n"; string(out) != want || cmd.ProcessState.ExitCode() != 3 {
 			t.Errorf("%s: %q, %v; want %q", env, out, err, want)
 		}
-	}
-	if !strings.Contains(c.log.String(), "resource=pods/exec namespace=default name=p code=101") {
-		t.Error("a session leaves no line in the log")
 	}
 	if out, ok := k.run("", "attach", "p", "-c", "a"); ok || !strings.Contains(out, "container a is not running") {
 		t.Errorf("attach: %s", out)

@@ -112,6 +112,12 @@ func TestUser(t *testing.T) {
 	s.kubectl("delete rolebinding deployers")
 	s.wants(refused("get configmaps"), "cannot list resource")
 
+	file := filepath.Join(filepath.Dir(shared.State0.Kubeconfig), "audit", "audit.log")
+	s.poll("line of the audit log", func() (bool, error) {
+		data, err := os.ReadFile(file)
+		return strings.Contains(string(data), `"verb":"create","user":{"username":"ci","groups":["deployers","system:authenticated"]}`), err
+	})
+
 	if out, err := add("root", "--group", "system:masters"); err == nil || !strings.Contains(err.Error(), "--system") {
 		t.Errorf("a group of the system: %v: %s", err, out)
 	}

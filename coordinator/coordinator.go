@@ -89,6 +89,16 @@ func certificateNames(host string, more []string) []string {
 	return append(names, host)
 }
 
+// apiNames are the names of the API's certificate: also those by which pods ask, under the kubernetes Service's address.
+func apiNames(host string, c Config) ([]string, error) {
+	services, err := netip.ParsePrefix(c.Network.ServiceCIDR)
+	if err != nil {
+		return nil, fmt.Errorf("service network: %w", err)
+	}
+	inside := []string{services.Masked().Addr().Next().String(), "kubernetes.default.svc.cluster.local"}
+	return append(certificateNames(host, c.API.Names), inside...), nil
+}
+
 // Run serves until ctx ends or a part fails. The NATS server stops last: everything else speaks through it.
 func (c *Coordinator) Run(ctx context.Context) error {
 	serving, stopServer := context.WithCancel(context.WithoutCancel(ctx))
@@ -153,7 +163,11 @@ func (c *Coordinator) runParts(ctx context.Context) error {
 
 // apiTLS is the API's certificate, and the CA whose client certificates it believes.
 func (p *parts) apiTLS(host string) (*tls.Config, error) {
-	cert, err := p.identity.authority.Server("api", certificateNames(host, p.config.API.Names), p.started)
+	names, err := apiNames(host, p.config)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := p.identity.authority.Server("api", names, p.started)
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,7 @@ type parts struct {
 	audit    *audit.Log
 	registry *registry.Registry
 	images   *messaging.StreamListener
+	pods     net.Listener // what programs on nodes ask of the API
 }
 
 func (c *Coordinator) newParts(ctx context.Context, conn *nats.Conn, js jetstream.JetStream) (*parts, error) {
@@ -48,8 +49,15 @@ func (c *Coordinator) newParts(ctx context.Context, conn *nats.Conn, js jetstrea
 	if err != nil {
 		return nil, err
 	}
-	p.images, err = messaging.Listen(conn, "registry")
-	return p, err
+	if p.images, err = messaging.Listen(conn, messaging.StreamRegistry); err != nil {
+		return nil, err
+	}
+	asked, err := messaging.Listen(conn, messaging.StreamAPI)
+	if err != nil {
+		return nil, err
+	}
+	p.pods = newFairListener(asked, streamsPerNode)
+	return p, nil
 }
 
 // run runs the core and serves, and returns when all have ended.
@@ -92,7 +100,7 @@ func (p *parts) newAPI() (*apiserver.Server, error) {
 		return nil, err
 	}
 	return apiserver.New(apiserver.Config{
-		Address: p.config.API.Listen, TLS: tlsConfig, View: p.view, Objects: p.objects, Access: p.access, Accounts: p.accounts,
+		Address: p.config.API.Listen, TLS: tlsConfig, Listeners: []net.Listener{p.pods}, View: p.view, Objects: p.objects, Access: p.access, Accounts: p.accounts,
 		Authenticator: authn.Union{authn.Certificates{}, authn.Bearer{Tokens: authn.AnyOf{p.tokens, p.accounts}}, sessions},
 		Audit:         p.audit,
 		Metrics:       &metrics.Source{Collector: p.usage, Liveness: p.fleet.Liveness, Heartbeat: p.config.Nodes.Heartbeat},

@@ -151,11 +151,16 @@ func (a *Agent) build(state checkpoint.State) error {
 		a.log.Error("part of the desired state is lost and will be fetched again", "err", err)
 	}
 	a.services = state.Services
+	services, err := netip.ParsePrefix(c.Network.ServiceCIDR)
+	if err != nil {
+		return fmt.Errorf("service network: %w", err)
+	}
 	a.node = &node{
 		log: a.log, keeper: parts.Keeper, sandboxes: parts.Sandboxes, images: parts.Images, volumes: parts.Volumes,
 		users: idrange.NewLedger(filepath.Join(c.StateDir, "ids")), noUsers: parts.NoUsers,
 		logs: logs.NewFolder(filepath.Join(c.StateDir, "logs")), store: a.store, curve: curve,
 		cgroups: c.CgroupParent, pids: c.Pods.PidsPerContainer,
+		first: []messaging.ServicePort{apiService(services)},
 		pulls: make(gate, pullsAtOnce), setup: make(gate, setUpsAtOnce),
 	}
 	a.node.now.Store(&facts{HostIPs: []string{a.address.String()}})

@@ -3,6 +3,7 @@ package edgeagent
 import (
 	"errors"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,8 +37,9 @@ type node struct {
 	contact atomic.Int64
 
 	table  atomic.Pointer[messaging.ServiceTable]
-	pulls  gate // image pulls at once
-	setup  gate // sandboxes and starts at once
+	first  []messaging.ServicePort // services of every cluster, known before the first table
+	pulls  gate                    // image pulls at once
+	setup  gate                    // sandboxes and starts at once
 	events rare
 }
 
@@ -59,7 +61,14 @@ func (n *node) services() []messaging.ServicePort {
 	if t := n.table.Load(); t != nil {
 		return t.Services
 	}
-	return nil
+	return n.first
+}
+
+// apiService is the kubernetes Service, which has the first address of the service network in every cluster.
+func apiService(services netip.Prefix) messaging.ServicePort {
+	return messaging.ServicePort{
+		Namespace: "default", Name: "kubernetes", Protocol: "TCP", ClusterIP: services.Masked().Addr().Next().String(), Port: 443, PortName: "https",
+	}
 }
 
 // errNoSender: an assignment with sealed values must say who sealed them.

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"skerry.dev/skerry/api"
+	"skerry.dev/skerry/edgeagent/apiway"
 	"skerry.dev/skerry/edgeagent/image"
 	"skerry.dev/skerry/edgeagent/keeper"
 	"skerry.dev/skerry/edgeagent/network"
@@ -37,7 +38,13 @@ func (a *Agent) realParts() (Parts, error) {
 	if err != nil {
 		return Parts{}, err
 	}
-	services, err := proxy.New(proxy.Settings{NodeAddress: a.address, Masquerade: c.Network.Masquerade}, a.log)
+	services, err := proxy.New(proxy.Settings{
+		NodeAddress: a.address, Masquerade: c.Network.Masquerade, API: apiAddress, PodLinks: network.LinkPrefix,
+	}, a.log)
+	if err != nil {
+		return Parts{}, err
+	}
+	way, err := a.newWay()
 	if err != nil {
 		return Parts{}, err
 	}
@@ -53,6 +60,7 @@ func (a *Agent) realParts() (Parts, error) {
 			g, ctx := errgroup.WithContext(ctx)
 			g.Go(func() error { return setUpNetwork(ctx, pods, a.log) })
 			g.Go(func() error { return a.collectImages(ctx, images) })
+			g.Go(func() error { return way.Run(ctx) })
 			return errors.Join(g.Wait(), pods.Close())
 		},
 	}, nil
@@ -87,14 +95,37 @@ func setUpNetwork(ctx context.Context, n *network.Network, log *slog.Logger) err
 	}
 }
 
+// apiAddress is where the service proxy sends those who ask the kubernetes Service.
+var apiAddress = netip.AddrPortFrom(network.NodeLocal, 6443)
+
+func (a *Agent) newWay() (*apiway.Way, error) {
+	pods, err := netip.ParsePrefix(a.options.Config.Network.PodCIDR)
+	if err != nil {
+		return nil, err
+	}
+	return apiway.New(apiway.Options{
+		Address: apiAddress, Log: a.log,
+		Admit: func(from netip.Addr) bool {
+			return pods.Contains(from) || from == a.address || from == network.NodeLocal || from.IsLoopback()
+		},
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			return a.openStream(ctx, messaging.StreamAPI, "tcp", apiAddress.String())
+		},
+	})
+}
+
+// openStream opens a byte stream of this node to the coordinator.
+func (a *Agent) openStream(ctx context.Context, kind, network, address string) (net.Conn, error) {
+	nc, err := a.uplink.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return messaging.DialContext(nc, a.options.Config.Name, kind)(ctx, network, address)
+}
+
 func (a *Agent) newImages() (*imageStore, error) {
-	node := a.options.Config.Name
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
-		nc, err := a.uplink.Conn(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return messaging.DialContext(nc, node, "registry")(ctx, network, address)
+		return a.openStream(ctx, messaging.StreamRegistry, network, address)
 	}
 	store, err := image.New(image.Options{
 		Dir: a.options.Config.StateDir, Log: a.log,

@@ -281,14 +281,11 @@ func (s *streams) serveForward(ctx context.Context, req messaging.OpenRequest, c
 	if err != nil {
 		return channels.NewWriter(conn).SendExit(channels.Exit{Error: err.Error()})
 	}
-	defer func() { _ = inner.Close() }() // both directions have ended
+	defer func() { _ = inner.Close() }() // it serves nobody any more
 	if err := channels.NewWriter(conn).SendExit(channels.Exit{}); err != nil {
 		return err
 	}
-	var ways sync.WaitGroup
-	ways.Go(func() { oneWay(inner, conn) })
-	ways.Go(func() { oneWay(conn, inner) })
-	ways.Wait()
+	messaging.Join(inner, conn)
 	return nil
 }
 
@@ -299,14 +296,4 @@ func (t target) dial(ctx context.Context) (net.Conn, error) {
 		return dialer.DialContext(ctx, "tcp", address)
 	}
 	return netns.Dial(dialer, t.netNS, "tcp", address)
-}
-
-// oneWay copies until the end and passes the end on. When it cannot, both directions end.
-func oneWay(to, from net.Conn) {
-	_, err := io.Copy(to, from)
-	half, ok := to.(interface{ CloseWrite() error })
-	if err != nil || !ok || half.CloseWrite() != nil {
-		_ = to.Close()
-		_ = from.Close()
-	}
 }

@@ -90,10 +90,16 @@ type ServicePort struct {
 	Protocol  string   `json:"protocol"` // TCP or UDP
 	ClusterIP string   `json:"clusterIP"`
 	Port      uint16   `json:"port"`
+	PortName  string   `json:"portName,omitempty"`
 	NodePort  uint16   `json:"nodePort,omitempty"`  // the port's number on every node; 0 when it has none
 	Local     bool     `json:"local,omitempty"`     // through NodePort a node leads to its own endpoints only
 	Affinity  bool     `json:"affinity,omitempty"`  // ClientIP session affinity
 	Endpoints []string `json:"endpoints,omitempty"` // ip:port, ready only, sorted
+}
+
+// IsAPI says whether this is the cluster's own API, to which each node leads its pods over its own connection.
+func (p ServicePort) IsAPI() bool {
+	return p.Namespace == "default" && p.Name == "kubernetes" && (p.Protocol == "TCP" || p.Protocol == "")
 }
 
 // NodeRoute says where a node's pods are.
@@ -172,11 +178,17 @@ type RegisterReply struct {
 // SignatureHeader carries Sign's result on manifests, assignments, service tables and commands.
 const SignatureHeader = "Skerry-Signature"
 
+// Kinds of streams that nodes open to the coordinator, each with the same permission: a node opens its own only.
+const (
+	StreamRegistry = "registry" // HTTP to the image registry
+	StreamAPI      = "api"      // TLS to the Kubernetes API, whose one end is in a pod
+)
+
 // OpenRequest asks the other side to open a byte stream: the coordinator a node (CommandSubject "open", signed) or a
 // node the coordinator (NodeAPISubject "dial").
 type OpenRequest struct {
 	Session string            `json:"session"` // random; names the stream's two subjects
-	Kind    string            `json:"kind"`    // to a node: logs, exec, attach, portforward; to the coordinator: registry
+	Kind    string            `json:"kind"`    // to a node: logs, exec, attach, portforward; to the coordinator: registry, api
 	Params  map[string]string `json:"params,omitempty"`
 	Expires time.Time         `json:"expires"` // by the sender's clock; only a hint, the signature covers it
 }

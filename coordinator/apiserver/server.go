@@ -40,6 +40,8 @@ type Config struct {
 	// TLS has the server's certificate, and as ClientCAs the CA whose client certificates are believed. Nil serves
 	// plain HTTP, which tests do.
 	TLS *tls.Config
+	// Listeners are served besides Address, in the same way; Run closes them.
+	Listeners []net.Listener
 
 	View          *view.View
 	Objects       Objects
@@ -155,23 +157,23 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.Serve(ctx, ln)
+	return s.Serve(ctx, append([]net.Listener{ln}, s.Listeners...)...)
 }
 
-// Serve is Run on a listener, which it closes.
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+// Serve is Run on listeners, which it closes. It returns when one fails.
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	server := s.httpServer(ctx)
-	failed := make(chan error, 1) // one result of one goroutine
-	go func() {
-		if s.TLS == nil {
-			failed <- server.Serve(ln)
-			return
-		}
-		failed <- server.ServeTLS(ln, "", "")
-	}()
+	failed := make(chan error, len(listeners)) // one result of each goroutine
+	for _, ln := range listeners {
+		go func() { failed <- s.serveOn(server, ln) }()
+	}
 	select {
 	case err := <-failed:
-		return fmt.Errorf("serve API on %s: %w", ln.Addr(), err)
+		_ = server.Close() // the error counts
+		for range len(listeners) - 1 {
+			_ = <-failed // they were closed
+		}
+		return fmt.Errorf("serve API: %w", err)
 	case <-ctx.Done():
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
@@ -181,10 +183,24 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		_ = server.Close() // the listener and what is left; there is nothing to save
 	}
 	s.sessionsEnded(grace)
-	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("stop API on %s: %w", ln.Addr(), err)
+	var problems error
+	for range listeners {
+		if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+			problems = errors.Join(problems, fmt.Errorf("stop API: %w", err))
+		}
 	}
-	return nil
+	return problems
+}
+
+func (s *Server) serveOn(server *http.Server, ln net.Listener) error {
+	serve := server.Serve
+	if s.TLS != nil {
+		serve = func(ln net.Listener) error { return server.ServeTLS(ln, "", "") }
+	}
+	if err := serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("on %s: %w", ln.Addr(), err)
+	}
+	return http.ErrServerClosed
 }
 
 // streamsKey finds, in a request's context, the context that ends the server's streams.

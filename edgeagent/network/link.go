@@ -19,11 +19,15 @@ import (
 const (
 	// podLink is the name of the link inside a pod.
 	podLink = "eth0"
-	// linkPrefix starts the name of the node's end of each pod link.
-	linkPrefix = "sky"
+	// LinkPrefix starts the name of the node's end of each pod link.
+	LinkPrefix = "sky"
 	// linkNameBytes of the UID's hash complete it: 15 characters is the longest name that a link can have.
 	linkNameBytes = 6
 )
+
+// NodeLocal is an address that every node has for itself, on no link: its pods reach programs of the node there, by the
+// service proxy's rules.
+var NodeLocal = netip.MustParseAddr("169.254.1.2")
 
 // gateway is every pod's next hop. It is on no link: the pod's neighbour entry says which MAC address it has.
 var gateway = netip.MustParseAddr("169.254.1.1")
@@ -34,7 +38,7 @@ var gatewayMAC = net.HardwareAddr{0xee, 0xee, 0xee, 0xee, 0xee, 0xee}
 // LinkName is the name of the node's end of a pod's link.
 func LinkName(uid string) string {
 	sum := sha256.Sum256([]byte(uid))
-	return linkPrefix + hex.EncodeToString(sum[:linkNameBytes])
+	return LinkPrefix + hex.EncodeToString(sum[:linkNameBytes])
 }
 
 // podMAC derives the pod's MAC address, so that nobody has to ask for it.
@@ -213,5 +217,5 @@ func hostNet(ip netip.Addr) *net.IPNet {
 }
 
 func ours(link netlink.Link) bool {
-	return link.Type() == "veth" && strings.HasPrefix(link.Attrs().Name, linkPrefix)
+	return link.Type() == "veth" && strings.HasPrefix(link.Attrs().Name, LinkPrefix)
 }

@@ -139,9 +139,10 @@ func (n *Network) routes(protocol netlink.RouteProtocol) ([]netlink.Route, error
 	return list, nil
 }
 
-// setLocalRoutes makes two routes. Local programs can talk to services without any other route, with the node's address
+// setLocalRoutes makes three routes. Local programs can talk to services without any other route, with the node's address
 // as their source: the loopback link is where a packet leaves in case that no rule sends it elsewhere. And what goes to
-// a pod address of ours that no pod has gets an error at once instead of leaving through the default route.
+// a pod address of ours that no pod has gets an error at once instead of leaving through the default route. NodeLocal is
+// ours.
 func (n *Network) setLocalRoutes(podCIDR netip.Prefix) error {
 	loopback, err := n.node.LinkByName("lo")
 	if err != nil {
@@ -153,6 +154,9 @@ func (n *Network) setLocalRoutes(podCIDR netip.Prefix) error {
 	wanted := []*netlink.Route{{
 		Dst: ipNet(n.options.ServiceCIDR), LinkIndex: loopback.Attrs().Index, Scope: netlink.SCOPE_LINK,
 		Src: n.options.NodeAddress.AsSlice(), Protocol: protocolLocal,
+	}, {
+		Dst: hostNet(NodeLocal), LinkIndex: loopback.Attrs().Index, Scope: netlink.SCOPE_HOST, Type: unix.RTN_LOCAL,
+		Table: unix.RT_TABLE_LOCAL, Protocol: protocolLocal,
 	}}
 	if podCIDR.IsValid() {
 		wanted = append(wanted, &netlink.Route{Dst: ipNet(podCIDR), Type: unix.RTN_UNREACHABLE, Protocol: protocolLocal})

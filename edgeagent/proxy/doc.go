@@ -25,5 +25,8 @@
 // not come back through this node are masqueraded: a pod that reaches itself, and clients outside the cluster whose
 // endpoint is on another node; through a node port, everybody whose endpoint is on another node. Pods keep their address towards pods.
 //
+// The kubernetes Service leads every node's pods to an address of that node, where edgeagent/apiway takes them to the
+// coordinator. Chain "input" drops what comes there by other links than the pods'.
+//
 // Neighbours: edgeagent/uplink hears the table, edgeagent/network makes pod links and routes. Not here: DNS, IPv6.
 package proxy

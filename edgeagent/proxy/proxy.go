@@ -38,6 +38,9 @@ func (s Settings) validate() error {
 	if s.PodCIDR.IsValid() && !s.PodCIDR.Addr().Is4() {
 		return fmt.Errorf("service proxy: pod range %s is not IPv4", s.PodCIDR)
 	}
+	if s.API.IsValid() && (!s.API.Addr().Is4() || s.PodLinks == "") {
+		return fmt.Errorf("service proxy: API at %s by links %q: want an IPv4 address and the start of links' names", s.API, s.PodLinks)
+	}
 	return nil
 }
 

@@ -58,7 +58,27 @@ func addBaseRules(conn *nftables.Conn, r Ruleset) {
 			&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: icmpPortUnreachable},
 		}))
 	}
+	if r.API.IsValid() {
+		addAPIRules(conn, r)
+	}
 	addSourceRules(conn, r)
+}
+
+// addAPIRules keeps everybody but this node's own programs from where it carries connections to the API: a host takes
+// packets for any of its addresses on any of its links.
+func addAPIRules(conn *nftables.Conn, r Ruleset) {
+	input := baseChain("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
+	conn.AddChain(input)
+	addRule(conn, input, "the API is for this node's pods", rule(
+		destinationIn(host(r.API.Addr())), linkIsNot("lo\x00"), linkIsNot(r.PodLinks), match{&expr.Verdict{Kind: expr.VerdictDrop}}))
+}
+
+// linkIsNot matches packets that came in by a link whose name does not start so; a name that ends in a zero byte is whole.
+func linkIsNot(name string) match {
+	return match{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: []byte(name)},
+	}
 }
 
 const icmpPortUnreachable = 3

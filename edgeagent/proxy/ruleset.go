@@ -21,6 +21,11 @@ type Settings struct {
 	// Masquerade gives pods the node's address when they talk to anything outside the cluster. Without it the network
 	// around the node must have routes back to pod addresses.
 	Masquerade bool
+	// API is where this node carries connections to the cluster's API, an address that only its own programs can reach.
+	// With it, the kubernetes Service leads there, whatever endpoints it has. The zero value means that nobody does.
+	API netip.AddrPort
+	// PodLinks starts the names of the node's ends of its pods' links: what may come in for API, besides this node's own.
+	PodLinks string
 }
 
 // Ruleset is everything that the kernel should hold, in a form that can be compared.
@@ -115,6 +120,10 @@ func (r *Ruleset) add(port messaging.ServicePort) error {
 	key, err := r.key(port)
 	if err != nil {
 		return err
+	}
+	if port.IsAPI() && r.API.IsValid() {
+		r.Services[key] = newService(false, []netip.AddrPort{r.API}) // no node port: this is for the node's own pods
+		return nil
 	}
 	endpoints, err := parseEndpoints(port.Endpoints, r.ServiceCIDR)
 	if len(endpoints) == 0 {

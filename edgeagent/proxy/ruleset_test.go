@@ -106,6 +106,26 @@ func sticky(t *testing.T, endpoints int) Ruleset {
 	return r
 }
 
+// The kubernetes Service leads to this node's own way to the API, whatever its endpoints are, and has no node port.
+func TestRenderLeadsToTheAPI(t *testing.T) {
+	settings := testSettings
+	settings.API, settings.PodLinks = netip.MustParseAddrPort("169.254.1.2:6443"), "sky"
+	port := messaging.ServicePort{
+		Namespace: "default", Name: "kubernetes", Protocol: "TCP", ClusterIP: "10.43.0.1", Port: 443, NodePort: 30443,
+		Endpoints: []string{"10.43.0.1:443"},
+	}
+	other := port
+	other.Namespace, other.ClusterIP, other.NodePort, other.Endpoints = "shop", "10.43.0.9", 0, []string{"10.42.1.2:80"}
+	r, err := Render(messaging.ServiceTable{
+		ServiceCIDR: "10.43.0.0/16", PodCIDR: "10.42.0.0/16", Services: []messaging.ServicePort{port, other},
+	}, settings)
+	want := "10.43.0.1 proto 6 port 443: pick-1\n  169.254.1.2:6443 in 1\n10.43.0.9 proto 6 port 443: pick-1\n  10.42.1.2:80 in 1\n" +
+		"hairpin 10.42.1.2\nchain pick-1\n"
+	if diff := cmp.Diff(want, describe(r, err)); diff != "" {
+		t.Errorf("rendered (-want +got):\n%s", diff)
+	}
+}
+
 // Applying Between to a model of the kernel must give the wanted ruleset, for any pair of tables.
 func TestBetweenConverges(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))

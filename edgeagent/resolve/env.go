@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"skerry.dev/skerry/messaging"
 )
 
 // Env returns a container's environment, sorted, as KEY=value: what the spec names, in the kubelet's order of precedence
@@ -95,28 +97,39 @@ func (r Refs) value(v corev1.EnvVar, c *corev1.Container, env, services map[stri
 	}
 }
 
-// serviceEnv names the services of the pod's namespace as Docker links did.
+// serviceEnv names the API, and the services of the pod's namespace as Docker links did if the pod wants that.
 func (r Refs) serviceEnv() map[string]string {
 	env := map[string]string{}
-	if r.Pod.Spec.EnableServiceLinks != nil && !*r.Pod.Spec.EnableServiceLinks {
-		return env
+	links := r.Pod.Spec.EnableServiceLinks == nil || *r.Pod.Spec.EnableServiceLinks
+	ownName := false // a service of the pod's own namespace takes the API's name
+	for _, s := range r.Services {
+		if s.Namespace == r.Pod.Namespace && s.ClusterIP != "" && links && !s.IsAPI() {
+			addService(env, s)
+			ownName = ownName || s.Name == "kubernetes"
+		}
 	}
 	for _, s := range r.Services {
-		if s.Namespace != r.Pod.Namespace || s.ClusterIP == "" {
-			continue
+		if s.IsAPI() && !ownName {
+			addService(env, s)
 		}
-		name := strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_"))
-		port, protocol := strconv.Itoa(int(s.Port)), strings.ToLower(s.Protocol)
-		if _, known := env[name+"_SERVICE_HOST"]; !known {
-			env[name+"_SERVICE_HOST"] = s.ClusterIP
-			env[name+"_SERVICE_PORT"] = port
-			env[name+"_PORT"] = protocol + "://" + s.ClusterIP + ":" + port
-		}
-		prefix := name + "_PORT_" + port + "_" + strings.ToUpper(s.Protocol)
-		env[prefix] = protocol + "://" + s.ClusterIP + ":" + port
-		env[prefix+"_PROTO"], env[prefix+"_PORT"], env[prefix+"_ADDR"] = protocol, port, s.ClusterIP
 	}
 	return env
+}
+
+func addService(env map[string]string, s messaging.ServicePort) {
+	name := strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_"))
+	port, protocol := strconv.Itoa(int(s.Port)), strings.ToLower(s.Protocol)
+	if _, known := env[name+"_SERVICE_HOST"]; !known {
+		env[name+"_SERVICE_HOST"] = s.ClusterIP
+		env[name+"_SERVICE_PORT"] = port
+		env[name+"_PORT"] = protocol + "://" + s.ClusterIP + ":" + port
+	}
+	if s.PortName != "" {
+		env[name+"_SERVICE_PORT_"+strings.ToUpper(strings.ReplaceAll(s.PortName, "-", "_"))] = port
+	}
+	prefix := name + "_PORT_" + port + "_" + strings.ToUpper(s.Protocol)
+	env[prefix] = protocol + "://" + s.ClusterIP + ":" + port
+	env[prefix+"_PROTO"], env[prefix+"_PORT"], env[prefix+"_ADDR"] = protocol, port, s.ClusterIP
 }
 
 // Expand replaces $(NAME) by what lookup knows; an unknown name stays as it is, and $$ is a single $. It is the rule of

@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -130,6 +131,40 @@ func TestServiceEnv(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// The API is named to every pod; a service of the pod's own namespace takes the name, if the pod wants to know of those.
+func TestAPIEnv(t *testing.T) {
+	api := messaging.ServicePort{Namespace: "default", Name: "kubernetes", Protocol: "TCP", ClusterIP: "10.43.0.1", Port: 443, PortName: "https"}
+	own := messaging.ServicePort{Namespace: "shop", Name: "kubernetes", Protocol: "TCP", ClusterIP: "10.43.0.9", Port: 80}
+	off := false
+	names := "KUBERNETES_PORT=tcp://10.43.0.1:443 KUBERNETES_PORT_443_TCP=tcp://10.43.0.1:443 KUBERNETES_PORT_443_TCP_ADDR=10.43.0.1 " +
+		"KUBERNETES_PORT_443_TCP_PORT=443 KUBERNETES_PORT_443_TCP_PROTO=tcp KUBERNETES_SERVICE_HOST=10.43.0.1 " +
+		"KUBERNETES_SERVICE_PORT=443 KUBERNETES_SERVICE_PORT_HTTPS=443"
+	for name, c := range map[string]struct {
+		services []messaging.ServicePort
+		links    *bool
+		want     string
+	}{
+		"without links":     {[]messaging.ServicePort{own, api}, &off, names},
+		"with links":        {[]messaging.ServicePort{api}, nil, names},
+		"the name is taken": {[]messaging.ServicePort{api, own}, nil, "10.43.0.9"},
+		"nothing is known":  {nil, nil, ""},
+	} {
+		r := refs()
+		r.Services, r.Pod.Spec.EnableServiceLinks = c.services, c.links
+		got, err := r.Env(container(t, "{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "the name is taken" {
+			if !slices.Contains(got, "KUBERNETES_SERVICE_HOST="+c.want) {
+				t.Errorf("%s: %q", name, got)
+			}
+		} else if diff := cmp.Diff(c.want, strings.Join(got, " ")); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
 	}
 }
 

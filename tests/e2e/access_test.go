@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,6 +44,43 @@ func TestPodAsks(t *testing.T) {
 	s.wants(s.refused("", "auth", "can-i", "delete", "pods", "--as="+user), "no\n")
 	s.kubectl("delete pod p --grace-period=0 --force")
 	s.poll("token ended", func() (bool, error) { code, _ := api.get(list); return code == 401, nil })
+}
+
+// TestPodAsksFromInside: a program in a pod asks the API at the kubernetes Service, with nothing but what a pod has.
+func TestPodAsksFromInside(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	s.kubectl("create serviceaccount asker")
+	s.apply(podManifest("p", "serviceAccountName: asker", ""))
+	p := s.ready("p")
+	list := "/api/v1/namespaces/" + p.Namespace + "/configmaps"
+	if host := s.ask(p, "/env?name=KUBERNETES_SERVICE_HOST"); host != "10.43.0.1" {
+		t.Errorf("the API's host is %q", host)
+	}
+	if got := s.ask(p, "/api?path=/version"); !strings.HasPrefix(got, "200 ") || !strings.Contains(got, "skerry") {
+		t.Fatalf("version: %s", got)
+	}
+	if got := s.ask(p, "/api?path="+list); !strings.HasPrefix(got, "403 ") || !strings.Contains(got, `system:serviceaccount:`+p.Namespace+`:asker`) {
+		t.Errorf("without a binding: %s", got)
+	}
+	s.kubectl("create rolebinding asker --clusterrole=view --serviceaccount=" + p.Namespace + ":asker")
+	if got := s.ask(p, "/api?path="+list); !strings.HasPrefix(got, "200 ") || !strings.Contains(got, `"ConfigMapList"`) {
+		t.Errorf("with a binding: %s", got)
+	}
+	if got := s.ask(p, "/watch?path="+url.QueryEscape(list+"?watch=1")); got != "watching" {
+		t.Fatalf("watch: %s", got)
+	}
+	for _, name := range []string{"first", "second"} {
+		s.kubectl("create configmap " + name)
+		s.poll("watch tells of "+name, func() (bool, error) {
+			return strings.Contains(s.ask(p, "/watched"), `"name":"`+name+`"`), nil
+		})
+	}
+	if got := s.ask(p, "/watched"); strings.Contains(got, "ended") {
+		t.Errorf("the watch has ended: %s", got)
+	}
+	s.wants(s.kubectl("describe service kubernetes -n default"), "10.43.0.1:443")
+	s.wants(s.kubectl("get endpoints,endpointslices -n default"), "endpoints/kubernetes", "10.43.0.1:443", "endpointslice.discovery.k8s.io/kubernetes")
 }
 
 // asker is a program with a token.

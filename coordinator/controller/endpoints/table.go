@@ -70,7 +70,7 @@ func servicePorts(svc *corev1.Service, pods *index, foreign map[types.Namespaced
 		}
 		ports = append(ports, messaging.ServicePort{
 			Namespace: svc.Namespace, Name: svc.Name, Protocol: string(protocol(port.Protocol)), ClusterIP: svc.Spec.ClusterIP,
-			Port: uint16(port.Port), NodePort: uint16(port.NodePort), Local: svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
+			Port: uint16(port.Port), PortName: port.Name, NodePort: uint16(port.NodePort), Local: svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
 			Affinity: svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP, Endpoints: c.usable(),
 		})
 	}

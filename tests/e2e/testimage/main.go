@@ -184,6 +184,10 @@ func serve(args []string) error {
 	answer("/remove", func(r *http.Request) (string, error) { return "removed", os.Remove(r.FormValue("path")) })
 	answer("/burn", burn())
 	answer("/fetch", func(r *http.Request) (string, error) { return fetch(r.FormValue("url")) })
+	asker := &api{}
+	answer("/api", func(r *http.Request) (string, error) { return asker.get(r.FormValue("path")) })
+	answer("/watch", func(r *http.Request) (string, error) { return asker.watch(r.FormValue("path")) })
+	answer("/watched", func(*http.Request) (string, error) { return asker.watched(), nil })
 	// Health is two files, so that it can be switched over HTTP and outlives nothing.
 	answer("/healthz", func(*http.Request) (string, error) { return missing("/ill") })
 	answer("/readyz", func(*http.Request) (string, error) { return missing("/busy") })

@@ -178,11 +178,34 @@ func (g *graph) release(o controller.Object) []controller.Change {
 		return g.orphan(o)
 	}
 	for _, d := range g.dependents[o.GetUID()] {
-		if blocks(d, o) {
+		if blocks(d, o) && !g.waits(d, o) {
 			return nil
 		}
 	}
 	return []controller.Change{withoutFinalizer(o, metav1.FinalizerDeleteDependents)}
+}
+
+// waits reports that the dependent of o, which is being deleted in the foreground, itself waits for o, at once or through
+// others that do: owners in a circle would wait for each other for ever.
+func (g *graph) waits(dependent, o controller.Object) bool {
+	seen := map[types.UID]bool{}
+	ahead := []controller.Object{o}
+	for len(ahead) > 0 {
+		next := ahead[0]
+		ahead = ahead[1:]
+		for _, ref := range next.GetOwnerReferences() {
+			owner := g.owners[ref.UID]
+			if seen[ref.UID] || g.owner(next, ref) != waiting || !blocks(next, owner) {
+				continue
+			}
+			if ref.UID == dependent.GetUID() {
+				return true
+			}
+			seen[ref.UID] = true
+			ahead = append(ahead, owner)
+		}
+	}
+	return false
 }
 
 func (g *graph) orphan(o controller.Object) []controller.Change {

@@ -19,7 +19,7 @@ func (p *planner) status(rs *appsv1.ReplicaSet, c claims) {
 		status.TerminatingReplicas = nil
 	}
 	p.wake = controller.Sooner(p.wake, wake)
-	refusal := p.s.Refused[rs.UID]
+	refusal := p.refusal(rs, c)
 	status.Conditions = failure(rs.Status.Conditions, refusal, p.now)
 	if equality.Semantic.DeepEqual(rs.Status, status) {
 		return
@@ -33,6 +33,14 @@ func (p *planner) status(rs *appsv1.ReplicaSet, c claims) {
 		change.Events = append(change.Events, e)
 	}
 	p.changes = append(p.changes, change)
+}
+
+// refusal is why pods that are missing could not be made. Words about pods that nobody asks for any more are history.
+func (p *planner) refusal(rs *appsv1.ReplicaSet, c claims) string {
+	if len(c.counted) >= int(wanted(rs)) {
+		return ""
+	}
+	return p.s.Refused[rs.UID]
 }
 
 func observe(rs *appsv1.ReplicaSet, c claims, now time.Time) (appsv1.ReplicaSetStatus, time.Time) {

@@ -6,8 +6,10 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"skerry.dev/skerry/coordinator/objects"
 )
@@ -194,6 +196,15 @@ func TestEventsUnderBothNames(t *testing.T) {
 	out := must(t, (*corev1.Event)(nil))(e.Patch(t.Context(), eventsCore(t), "default", "web.1", "application/merge-patch+json", []byte(`{"count":2}`), "", objects.WriteOptions{}))
 	if out.Count != 2 || out.Message != "started" {
 		t.Errorf("after patch: %+v", out)
+	}
+	for _, patch := range []string{`{"series":{"count":3,"lastObservedTime":"2026-01-02T03:04:05.000000Z"}}`, `{"metadata":{"labels":{"a":"b"}}}`} {
+		alias := must(t, (*eventsv1.Event)(nil))(e.Patch(t.Context(), eventsV1(t), "default", "web.1", types.StrategicMergePatchType, []byte(patch), "", objects.WriteOptions{}))
+		if alias.Series == nil || alias.Series.Count != 3 || alias.Note != "started" {
+			t.Errorf("after a patch through the alias: %+v", alias)
+		}
+	}
+	if kept := get(t, e, core, "default", "web.1"); kept.Labels["a"] != "b" || kept.Series == nil || kept.Count != 2 {
+		t.Errorf("kept after patches through the alias: %+v", kept)
 	}
 	if _, _, err := e.Delete(t.Context(), eventsV1(t), "default", "web.1", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)

@@ -216,7 +216,7 @@ func (s *Server) servePath(w http.ResponseWriter, r *http.Request, user authn.Us
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		s.writeError(w, r, errNoRoute(r))
-	case s.discovery.serve(w, r), s.openapi.Serve(w, r):
+	case s.discovery.serve(w, r), s.openapi.Serve(w, r), s.serveIssuer(w, r):
 	case r.URL.Path == "/":
 		s.serveRoot(w, r)
 	default:

@@ -14,6 +14,9 @@ type Accounts interface {
 	// Check gives the user of a token that is for one of the audiences, and those of them that it is for. No audiences are
 	// the API's.
 	Check(token string, audiences []string) (authn.User, []string, error)
+	// Configuration and KeySet tell others, in JSON, how to check tokens by themselves.
+	Configuration() ([]byte, error)
+	KeySet() ([]byte, error)
 }
 
 // requestToken makes a token for the ServiceAccount of the path.

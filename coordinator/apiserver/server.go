@@ -171,7 +171,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	case err := <-failed:
 		_ = server.Close() // the error counts
 		for range len(listeners) - 1 {
-			<-failed // they were closed
+			<-failed //nolint:errcheck // they were closed
 		}
 		return fmt.Errorf("serve API: %w", err)
 	case <-ctx.Done():

@@ -258,11 +258,7 @@ func TestCrashAnywhere(t *testing.T) {
 	w.store.step = func(point string) {
 		mu.Lock()
 		defer mu.Unlock()
-		clone := filepath.Join(t.TempDir(), "state")
-		if out, err := exec.CommandContext(t.Context(), "cp", "-a", w.dir, clone).CombinedOutput(); err != nil {
-			t.Errorf("clone at %s: %v %s", point, err, out)
-		}
-		clones = append(clones, clone)
+		clones = append(clones, w.clone(point))
 	}
 	w.mustPull("web:1")
 	if len(clones) < 7 { // three steps for each of two layers, and the record
@@ -280,6 +276,20 @@ func TestCrashAnywhere(t *testing.T) {
 		}
 		checkContent(t, w, "web:1", map[string]string{"a": "one", "b/d": "three", "e": "four"})
 	}
+}
+
+// clone copies the store as a crash would leave it. Another layer may be on its way meanwhile, whose files come and go: then it is copied again.
+func (w *world) clone(point string) string {
+	var out []byte
+	var err error
+	for range 20 {
+		clone := filepath.Join(w.t.TempDir(), "state")
+		if out, err = exec.CommandContext(w.t.Context(), "cp", "-a", w.dir, clone).CombinedOutput(); err == nil {
+			return clone
+		}
+	}
+	w.t.Errorf("clone at %s: %v %s", point, err, out)
+	return ""
 }
 
 func checkContent(t *testing.T, w *world, ref string, want map[string]string) {

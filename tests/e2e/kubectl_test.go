@@ -434,10 +434,7 @@ func (s space) serviceURL(name string) string {
 // TestKubectlOfDebian is for the oldest client that people are likely to have.
 func TestKubectlOfDebian(t *testing.T) {
 	t.Parallel()
-	const old = "/usr/bin/kubectl"
-	if _, err := os.Stat(old); err != nil {
-		t.Skip("no " + old + ": `apt-get install kubernetes-client` brings Debian's kubectl 1.20")
-	}
+	old := shared.Tool("kubectl-debian")
 	s := newSpace(t)
 	run := func(input string, args ...string) string {
 		t.Helper()

@@ -11,6 +11,8 @@ TESTTIME ?= 30m
 # Programs and tests share what they compile: without cgo and paths, but for libcontainer's half in C.
 GOTEST   := go test -trimpath -timeout $(TESTTIME)
 GOBUILD  := go build -trimpath
+# The agent has 16 MiB: functions closer together, and nothing inlined of Kubernetes' types, make 0.4 MiB of room.
+AGENT    := $(GOBUILD) -gcflags='k8s.io/...=-l' -ldflags '$(LDFLAGS) -funcalign=16'
 K8S      := 1.37.2
 KUBEVER  := k8s.io/component-base/version
 # One setting of cgo for everything of Kubernetes', so that each of its packages is compiled once.
@@ -27,12 +29,12 @@ help: ## list the targets
 build: ## build the four binaries into bin/
 	CGO_ENABLED=0 $(GOBUILD) -ldflags '$(LDFLAGS) $(KUBELDFLAGS)' -o $(BIN)/skerry ./cmd/skerry
 	CGO_ENABLED=0 $(GOBUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/skerry-coordinator ./cmd/skerry-coordinator
-	CGO_ENABLED=0 $(GOBUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/skerry-agent ./cmd/skerry-agent
+	CGO_ENABLED=0 $(AGENT) -o $(BIN)/skerry-agent ./cmd/skerry-agent
 	CGO_ENABLED=1 $(GOBUILD) $(STATIC) -o $(BIN)/skerry-keeper ./cmd/skerry-keeper
 
 cross: ## build the agent for amd64, arm64 and armv7
 	for t in amd64: arm64: arm:7; do \
-	  CGO_ENABLED=0 GOOS=linux GOARCH=$${t%%:*} GOARM=$${t##*:} $(GOBUILD) -ldflags '$(LDFLAGS)' \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$${t%%:*} GOARM=$${t##*:} $(AGENT) \
 	    -o $(BIN)/skerry-agent-$${t%%:*} ./cmd/skerry-agent || exit 1; done; ls -l $(BIN)/skerry-agent-*
 
 hello: ## build the demo's workload, two versions of it

@@ -67,6 +67,9 @@ const (
 	ComponentCoordinator = "skerry-coordinator"
 )
 
+// ClusterDomain ends the names that DNS gives to services and pods. As in most clusters, and in many manifests.
+const ClusterDomain = "cluster.local"
+
 // RegistryHost is the name under which image references address the coordinator's own registry. Nodes reach it over
 // their NATS connection, so it needs no DNS entry and no open port.
 const RegistryHost = "registry.skerry"

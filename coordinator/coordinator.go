@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/coordinator/audit"
 	"skerry.dev/skerry/messaging"
@@ -95,7 +96,10 @@ func apiNames(host string, c Config) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("service network: %w", err)
 	}
-	inside := []string{services.Masked().Addr().Next().String(), "kubernetes.default.svc.cluster.local"}
+	inside := []string{
+		services.Masked().Addr().Next().String(),
+		"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + api.ClusterDomain,
+	}
 	return append(certificateNames(host, c.API.Names), inside...), nil
 }
 

@@ -53,6 +53,8 @@ type Parts struct {
 	NoUsers error
 	// Tables has the service table in force; nil leaves services alone.
 	Tables Tables
+	// Names makes names of services known to pods; nil leaves them unknown.
+	Names func(table messaging.ServiceTable)
 	// Routes makes the pods of other nodes reachable; nil leaves routes alone.
 	Routes func(ctx context.Context, nodes []messaging.NodeRoute) error
 	// SetPodCIDR takes the node's pod range when the coordinator names it; nil ignores it.
@@ -301,6 +303,9 @@ func (a *Agent) putServices(ctx context.Context, table messaging.ServiceTable) {
 		if err := t.Apply(ctx, table); err != nil {
 			a.log.Error("service table not in force", "err", err)
 		}
+	}
+	if names := a.parts.Names; names != nil {
+		names(table)
 	}
 	if routes := a.parts.Routes; routes != nil {
 		if err := routes(ctx, table.Nodes); err != nil {

@@ -207,7 +207,7 @@ func (w *world) parts(f *told) *Parts {
 		Kernel: api.Kernel{Version: "6.1", Architecture: "arm64"}, CPU: api.CPU{Threads: 4}, Memory: api.Memory{TotalBytes: 4 << 30},
 	}
 	return &Parts{
-		Keeper: w.keeper, Sandboxes: w.sandboxes, Images: w.images, Volumes: volume.New(filepath.Join(w.dir, "pods"), filepath.Join(w.dir, "persistent")),
+		Keeper: w.keeper, Sandboxes: w.sandboxes, Images: w.images, Volumes: volume.New(filepath.Join(w.dir, "pods"), filepath.Join(w.dir, "persistent"), netip.Addr{}),
 		Tables: f, SetPodCIDR: f.setPodCIDR,
 		Watch: func(ctx context.Context, _ *slog.Logger, changed func(api.Inventory)) error {
 			changed(inventory)

@@ -82,7 +82,7 @@ func (w *world) boot() {
 	n := &node{
 		users: idrange.NewLedger(filepath.Join(w.dir, "ids")),
 		log:   slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), keeper: w.keeper,
-		sandboxes: w.sandboxes, images: w.images, volumes: volume.New(filepath.Join(w.dir, "pods"), filepath.Join(w.dir, "persistent")),
+		sandboxes: w.sandboxes, images: w.images, volumes: volume.New(filepath.Join(w.dir, "pods"), filepath.Join(w.dir, "persistent"), netip.Addr{}),
 		logs: logs.NewFolder(filepath.Join(w.dir, "logs")), report: w.reports, store: store, curve: w.curve,
 		cgroups: "/skerry", pulls: make(gate, 2), setup: make(gate, 2),
 	}

@@ -18,6 +18,7 @@ import (
 
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/edgeagent/apiway"
+	"skerry.dev/skerry/edgeagent/dns"
 	"skerry.dev/skerry/edgeagent/image"
 	"skerry.dev/skerry/edgeagent/keeper"
 	"skerry.dev/skerry/edgeagent/network"
@@ -48,9 +49,14 @@ func (a *Agent) realParts() (Parts, error) {
 	if err != nil {
 		return Parts{}, err
 	}
+	names, err := a.newNames()
+	if err != nil {
+		return Parts{}, err
+	}
 	return Parts{
 		Keeper: &lateKeeper{socket: c.KeeperSocket}, Sandboxes: pods, Images: images,
-		Volumes: volume.New(filepath.Join(c.StateDir, "pods"), filepath.Join(c.StateDir, "persistent")), Tables: services, Routes: pods.SetRoutes,
+		Volumes: volume.New(filepath.Join(c.StateDir, "pods"), filepath.Join(c.StateDir, "persistent"), nameServer.Addr()),
+		Tables:  services, Names: names.Apply, Routes: pods.SetRoutes,
 		NoUsers: probeUsers(c.StateDir, a.log),
 		SetPodCIDR: func(ctx context.Context, p netip.Prefix) error {
 			return errors.Join(pods.SetPodCIDR(p), services.SetPodCIDR(ctx, p))
@@ -61,6 +67,7 @@ func (a *Agent) realParts() (Parts, error) {
 			g.Go(func() error { return setUpNetwork(ctx, pods, a.log) })
 			g.Go(func() error { return a.collectImages(ctx, images) })
 			g.Go(func() error { return way.Run(ctx) })
+			g.Go(func() error { return names.Run(ctx) })
 			return errors.Join(g.Wait(), pods.Close())
 		},
 	}, nil
@@ -99,19 +106,35 @@ func setUpNetwork(ctx context.Context, n *network.Network, log *slog.Logger) err
 var apiAddress = netip.AddrPortFrom(network.NodeLocal, 6443)
 
 func (a *Agent) newWay() (*apiway.Way, error) {
-	pods, err := netip.ParsePrefix(a.options.Config.Network.PodCIDR)
+	admit, err := a.ownPods()
 	if err != nil {
 		return nil, err
 	}
 	return apiway.New(apiway.Options{
-		Address: apiAddress, Log: a.log,
-		Admit: func(from netip.Addr) bool {
-			return pods.Contains(from) || from == a.address || from == network.NodeLocal || from.IsLoopback()
-		},
+		Address: apiAddress, Log: a.log, Admit: admit,
 		Dial: func(ctx context.Context) (net.Conn, error) {
 			return a.openStream(ctx, messaging.StreamAPI, "tcp", apiAddress.String())
 		},
 	})
+}
+
+// ownPods tells this node's pods, and the node itself, from others: who may use what it has at network.NodeLocal.
+func (a *Agent) ownPods() (func(from netip.Addr) bool, error) {
+	pods, err := netip.ParsePrefix(a.options.Config.Network.PodCIDR)
+	return func(from netip.Addr) bool {
+		return pods.Contains(from) || from == a.address || from == network.NodeLocal || from.IsLoopback()
+	}, err
+}
+
+// nameServer is where pods ask for names.
+var nameServer = netip.AddrPortFrom(network.NodeLocal, 53)
+
+func (a *Agent) newNames() (*dns.Server, error) {
+	admit, err := a.ownPods()
+	if err != nil {
+		return nil, err
+	}
+	return dns.New(dns.Options{Address: nameServer, Admit: admit, Servers: dns.SystemServers("/etc/resolv.conf"), Log: a.log})
 }
 
 // openStream opens a byte stream of this node to the coordinator.

@@ -73,13 +73,14 @@ func TokenSecret(audience string, seconds int64) string {
 // TokenKey is the one key of a TokenSecret.
 const TokenKey = "token"
 
-// ServiceTable is what every node's proxy renders (JSON, signed, at AssignKey(Broadcast, ServicesPart)).
+// ServiceTable is what every node's service proxy and DNS work from (JSON, signed, at AssignKey(Broadcast, ServicesPart)).
 type ServiceTable struct {
 	Epoch       uint64        `json:"epoch"`
 	Generation  uint64        `json:"generation"`
 	ServiceCIDR string        `json:"serviceCIDR"`
 	PodCIDR     string        `json:"podCIDR"` // of the whole cluster
 	Services    []ServicePort `json:"services"`
+	Names       []ServiceName `json:"names,omitempty"`
 	Nodes       []NodeRoute   `json:"nodes"`
 }
 
@@ -100,6 +101,28 @@ type ServicePort struct {
 // IsAPI says whether this is the cluster's own API, to which each node leads its pods over its own connection.
 func (p ServicePort) IsAPI() bool {
 	return p.Namespace == "default" && p.Name == "kubernetes" && (p.Protocol == "TCP" || p.Protocol == "")
+}
+
+// ServiceName is a service without a virtual address, which only DNS knows: headless, or a name for another name.
+type ServiceName struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	External  string `json:"external,omitempty"` // what an ExternalName service stands for; then there are no hosts
+	Hosts     []Host `json:"hosts,omitempty"`    // the ready endpoints of a headless one, sorted by address
+}
+
+// Host is an endpoint of a headless service.
+type Host struct {
+	IP    string     `json:"ip"`
+	Name  string     `json:"name,omitempty"`  // below the service's own, one DNS label; empty when it has none
+	Ports []HostPort `json:"ports,omitempty"` // those that have names
+}
+
+// HostPort is a port of a Host.
+type HostPort struct {
+	Name     string `json:"name"`
+	Protocol string `json:"protocol"` // TCP, UDP or SCTP
+	Port     uint16 `json:"port"`
 }
 
 // NodeRoute says where a node's pods are.

@@ -8,11 +8,9 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"skerry.dev/skerry/edgeagent/network"
 	"skerry.dev/skerry/messaging"
 )
 
@@ -80,11 +78,7 @@ func (w *Way) Run(ctx context.Context) error {
 
 // listen does not wait for the address to be the node's.
 func (w *Way) listen(ctx context.Context) (net.Listener, error) {
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var failed error
-		err := c.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1) })
-		return errors.Join(err, failed)
-	}}
+	config := network.EarlyListener()
 	ln, err := config.Listen(ctx, "tcp4", w.options.Address.String())
 	if err != nil {
 		return nil, fmt.Errorf("listen for pods: %w", err)

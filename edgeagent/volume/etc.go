@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"skerry.dev/skerry/api"
 )
 
 // Hostname is the name that a pod's containers have, as the kubelet cuts it (63 bytes, no trailing dash or dot).
@@ -94,10 +96,10 @@ func hostNames(pod *corev1.Pod) string {
 	if pod.Spec.Subdomain == "" {
 		return name
 	}
-	return fmt.Sprintf("%s.%s.%s.svc.cluster.local\t%s", name, pod.Spec.Subdomain, pod.Namespace, name)
+	return fmt.Sprintf("%s.%s.%s.svc.%s\t%s", name, pod.Spec.Subdomain, pod.Namespace, api.ClusterDomain, name)
 }
 
-// resolv is the node's own resolver, unless the pod brings its own, plus what the pod adds.
+// resolv is the cluster's resolver, the node's own or none, as the pod's dnsPolicy says, plus what the pod adds.
 func (v *Volumes) resolv(pod *corev1.Pod) (string, error) {
 	var servers, searches, options []string
 	if pod.Spec.DNSPolicy != corev1.DNSNone {
@@ -107,16 +109,16 @@ func (v *Volumes) resolv(pod *corev1.Pod) (string, error) {
 		}
 		servers, searches, options = parseResolv(string(own))
 	}
+	if v.nameServer.IsValid() && clusterFirst(pod) {
+		servers = []string{v.nameServer.String()}
+		in := "svc." + api.ClusterDomain
+		searches = merge([]string{pod.Namespace + "." + in, in, api.ClusterDomain}, searches)
+		options = []string{"ndots:5"}
+	}
 	if c := pod.Spec.DNSConfig; c != nil {
-		servers = merge(c.Nameservers, servers)
+		servers = merge(servers, c.Nameservers)
 		searches = merge(searches, c.Searches)
-		for _, o := range c.Options {
-			if o.Value != nil {
-				options = append(options, o.Name+":"+*o.Value)
-			} else {
-				options = append(options, o.Name)
-			}
-		}
+		options = override(options, c.Options)
 	}
 	var b strings.Builder
 	if len(searches) > 0 {
@@ -131,6 +133,18 @@ func (v *Volumes) resolv(pod *corev1.Pod) (string, error) {
 	return b.String(), nil
 }
 
+// clusterFirst: a pod in the node's network asks as the node does, unless it says that it means the cluster's names.
+func clusterFirst(pod *corev1.Pod) bool {
+	switch pod.Spec.DNSPolicy {
+	case corev1.DNSClusterFirstWithHostNet:
+		return true
+	case corev1.DNSDefault, corev1.DNSNone:
+		return false
+	case corev1.DNSClusterFirst:
+	}
+	return !pod.Spec.HostNetwork
+}
+
 func merge(a, b []string) []string {
 	out := slices.Clone(a)
 	for _, s := range b {
@@ -139,6 +153,19 @@ func merge(a, b []string) []string {
 		}
 	}
 	return out
+}
+
+// override adds options, in place of those of the same name.
+func override(options []string, own []corev1.PodDNSConfigOption) []string {
+	for _, o := range own {
+		text := o.Name
+		if o.Value != nil {
+			text += ":" + *o.Value
+		}
+		options = slices.DeleteFunc(options, func(have string) bool { return have == o.Name || strings.HasPrefix(have, o.Name+":") })
+		options = append(options, text)
+	}
+	return options
 }
 
 func parseResolv(text string) (servers, searches, options []string) {

@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -16,12 +17,14 @@ import (
 type Volumes struct {
 	dir        string
 	persistent string
-	resolvConf string // the node's own
+	resolvConf string     // the node's own
+	nameServer netip.Addr // where pods ask for the cluster's names; the zero Addr when there are none
 }
 
-// New returns the volumes of pods below dir, and those that outlive pods below persistent; neither need exist yet.
-func New(dir, persistent string) *Volumes {
-	return &Volumes{dir: dir, persistent: persistent, resolvConf: "/etc/resolv.conf"}
+// New returns the volumes of pods below dir, and those that outlive pods below persistent; neither need exist yet. Pods ask
+// nameServer for names, or without one whom the node asks.
+func New(dir, persistent string, nameServer netip.Addr) *Volumes {
+	return &Volumes{dir: dir, persistent: persistent, resolvConf: "/etc/resolv.conf", nameServer: nameServer}
 }
 
 // Subfolders of a pod's folder.

@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,7 +35,7 @@ func setUp(t *testing.T, spec string) (*Volumes, resolve.Refs) {
 	t.Helper()
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default", UID: "u1", Labels: map[string]string{"a": "b"}}}
 	must(t, yaml.UnmarshalStrict([]byte(spec), &pod.Spec))
-	v := New(t.TempDir(), filepath.Join(t.TempDir(), "persistent"))
+	v := New(t.TempDir(), filepath.Join(t.TempDir(), "persistent"), netip.Addr{})
 	t.Cleanup(func() { must(t, v.Remove("u1")) })
 	return v, resolve.Refs{
 		Pod:        pod,
@@ -239,12 +240,42 @@ dnsConfig: {nameservers: [10.43.0.10], searches: [cluster.local], options: [{nam
 			t.Errorf("hosts lacks %q:\n%s", want, hosts)
 		}
 	}
-	want := "search lan cluster.local\nnameserver 10.43.0.10\nnameserver 192.0.2.1\noptions rotate ndots:5\n"
+	want := "search lan cluster.local\nnameserver 192.0.2.1\nnameserver 10.43.0.10\noptions rotate ndots:5\n"
 	if got := read(t, mounts[2].Source); got != want {
 		t.Errorf("resolv.conf %q, want %q", got, want)
 	}
 	if got := read(t, mounts[1].Source); got != "shop\n" {
 		t.Errorf("hostname %q", got)
+	}
+}
+
+func TestResolver(t *testing.T) {
+	own := "search lan\nnameserver 192.0.2.1\noptions rotate\n"
+	cluster := "search default.svc.cluster.local svc.cluster.local cluster.local lan\nnameserver 169.254.1.2\noptions ndots:5\n"
+	for name, test := range map[string]struct{ spec, want string }{
+		"cluster first":           {``, cluster},
+		"node's network":          {`hostNetwork: true`, own},
+		"node's network, cluster": {`{hostNetwork: true, dnsPolicy: ClusterFirstWithHostNet}`, cluster},
+		"the node's":              {`dnsPolicy: Default`, own},
+		"none": {
+			`{dnsPolicy: None, dnsConfig: {nameservers: [192.0.2.9], options: [{name: debug}]}}`,
+			"nameserver 192.0.2.9\noptions debug\n",
+		},
+		"another number of dots": {
+			`dnsConfig: {searches: [shop.example], options: [{name: ndots, value: "2"}, {name: edns0}]}`,
+			"search default.svc.cluster.local svc.cluster.local cluster.local lan shop.example\nnameserver 169.254.1.2\noptions ndots:2 edns0\n",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, refs := setUp(t, test.spec)
+			v.resolvConf, v.nameServer = filepath.Join(t.TempDir(), "resolv.conf"), netip.MustParseAddr("169.254.1.2")
+			must(t, os.WriteFile(v.resolvConf, []byte(own), 0o600))
+			got, err := v.resolv(refs.Pod)
+			must(t, err)
+			if got != test.want {
+				t.Errorf("resolv.conf\n%swant\n%s", got, test.want)
+			}
+		})
 	}
 }
 

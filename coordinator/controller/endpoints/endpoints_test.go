@@ -35,7 +35,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// service name [headless=true] [selector=app] [port=name:80:target]... [publish=true] [affinity=true]
+// service name [headless=true] [external=name] [selector=app] [port=name:80:target]... [publish=true] [affinity=true]
 func service(w *controllertest.World, args []string) error {
 	svc := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: args[0], Labels: map[string]string{"team": "blue"}},
@@ -51,6 +51,8 @@ func service(w *controllertest.World, args []string) error {
 			svc.Spec.Selector = map[string]string{"app": v}
 		case "headless":
 			svc.Spec.ClusterIP = corev1.ClusterIPNone
+		case "external":
+			svc.Spec.Type, svc.Spec.ExternalName, svc.Spec.ClusterIP = corev1.ServiceTypeExternalName, v, ""
 		case "publish":
 			svc.Spec.PublishNotReadyAddresses = true
 		case "affinity":
@@ -68,7 +70,7 @@ func service(w *controllertest.World, args []string) error {
 	return nil
 }
 
-// pod name app node ip [port=name:number] [ready=false]
+// pod name app node ip [port=name:number] [ready=false] [hostname=name.subdomain]
 func pod(w *controllertest.World, args []string) error {
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: args[0], UID: types.UID("uid-" + args[0]), Labels: map[string]string{"app": args[1]}},
@@ -79,6 +81,8 @@ func pod(w *controllertest.World, args []string) error {
 	for _, arg := range args[4:] {
 		k, v, _ := strings.Cut(arg, "=")
 		switch k {
+		case "hostname":
+			p.Spec.Hostname, p.Spec.Subdomain, _ = strings.Cut(v, ".")
 		case "ready":
 			ready = corev1.ConditionFalse
 		case "port":
@@ -122,6 +126,13 @@ func table(w *controllertest.World) []string {
 	var lines []string
 	for _, s := range t.Services {
 		lines = append(lines, fmt.Sprintf("%s/%s %s %s:%d affinity=%v -> %s", s.Namespace, s.Name, s.Protocol, s.ClusterIP, s.Port, s.Affinity, strings.Join(s.Endpoints, " ")))
+	}
+	for _, n := range t.Names {
+		line := fmt.Sprintf("%s/%s %s->", n.Namespace, n.Name, n.External)
+		for _, h := range n.Hosts {
+			line += fmt.Sprintf(" %s(%s)%v", h.IP, h.Name, h.Ports)
+		}
+		lines = append(lines, line)
 	}
 	for _, n := range t.Nodes {
 		lines = append(lines, fmt.Sprintf("node %s at %s has %s", n.Node, n.Address, n.PodCIDR))

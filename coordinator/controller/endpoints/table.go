@@ -15,7 +15,7 @@ import (
 )
 
 // Table is what every node's proxy needs: the ports of all Services that have a cluster address, with the endpoints that
-// take traffic now, and where each node's pods are. It is made from the pods themselves, so that it does not wait for
+// take traffic now, what DNS says of the others, and where each node's pods are. It is made from the pods themselves, so that it does not wait for
 // the EndpointSlices to be written; Services without a selector take the slices that somebody else keeps for them.
 // Epoch, Generation and the networks are the caller's to fill in. Equal snapshots make equal tables.
 func Table(s *controller.Snapshot) messaging.ServiceTable {
@@ -24,6 +24,9 @@ func Table(s *controller.Snapshot) messaging.ServiceTable {
 	for _, svc := range s.Services {
 		if routed(svc) {
 			t.Services = append(t.Services, servicePorts(svc, pods, foreign)...)
+		}
+		if named(svc) {
+			t.Names = append(t.Names, serviceName(svc, pods, foreign))
 		}
 	}
 	for _, n := range s.Nodes {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
@@ -28,7 +29,7 @@ func newClients(s *server.Server, media string) ([]*rest.RESTClient, error) {
 }
 
 // prepare makes what the objects live in. A real cluster's controllers would make the service account that upstream's
-// admission asks for.
+// admission asks for; Skerry's have made it.
 func prepare(ctx context.Context, s *server.Server) error {
 	client, err := s.Client(server.JSON, false)
 	if err != nil {
@@ -41,7 +42,7 @@ func prepare(ctx context.Context, s *server.Server) error {
 	}
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default", Namespace: namespace}}
 	err = client.Post().Namespace(namespace).Resource("serviceaccounts").Body(account).Do(ctx).Error()
-	if err != nil {
+	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("%s: %w", s.Name, err)
 	}
 	return nil

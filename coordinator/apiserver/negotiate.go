@@ -94,6 +94,9 @@ type wish struct {
 
 // wishes parses Accept headers, best first. Elements that do not parse are skipped, as HTTP allows.
 func wishes(headers []string) []wish {
+	if len(headers) == 1 && (headers[0] == typeJSON || headers[0] == typeProtobuf) { // what programs send
+		return []wish{{media: headers[0], q: 1}}
+	}
 	var list []wish
 	for element := range strings.SplitSeq(strings.Join(headers, ","), ",") {
 		media, params, err := mime.ParseMediaType(element)

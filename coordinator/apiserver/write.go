@@ -40,7 +40,7 @@ func (s *Server) respondWritten(c *call, code int, obj runtime.Object, o objects
 	if err != nil {
 		return err
 	}
-	if e.as == asObject {
+	if e.as != asObject { // a shape of its own, which nobody shares
 		return s.respondObject(c, code, obj)
 	}
 	body, err := e.one(item)
@@ -68,7 +68,7 @@ func (s *Server) written(obj runtime.Object) *view.Item {
 // fresh encodes an object that is not in the view, or not yet. It goes by the object's own kind: a scale patch of a
 // Deployment gives a Scale.
 func (e *encoder) fresh(obj runtime.Object) ([]byte, error) {
-	if resource.ForObject(obj) != e.resource || e.as == asObject {
+	if resource.ForObject(obj) != e.resource {
 		return form{media: e.media, pretty: e.pretty}.marshal(obj)
 	}
 	m, err := meta.Accessor(obj)

@@ -52,6 +52,7 @@ type Server struct {
 	release func() // the lock on StoreDir
 	folder  string // StoreDir
 	fault   *fault
+	ample   ample
 }
 
 // New validates the options and takes the store folder, which it makes if need be. The server does not run yet.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +16,18 @@ const roomToStartAnew = 16 << 20
 
 // roomInterval is how often such a server looks.
 const roomInterval = time.Second
+
+// A disk that has ampleBytes more than is asked for is not asked again for ampleTime: nothing fills it that fast.
+const (
+	ampleBytes = 1 << 30
+	ampleTime  = 50 * time.Millisecond
+)
+
+// ample remembers when the disk had plenty of room.
+type ample struct{ until atomic.Int64 }
+
+func (a *ample) note(now time.Time)        { a.until.Store(now.Add(ampleTime).UnixNano()) }
+func (a *ample) recent(now time.Time) bool { return now.UnixNano() < a.until.Load() }
 
 // fault remembers that nats-server has given a stream up: after the first write that its disk refused it stores nothing
 // more in that stream until it is started anew. It goes on reading.
@@ -50,9 +63,15 @@ func (s *Server) Room(bytes uint64) error {
 	if err := s.fault.get(); err != nil {
 		return fmt.Errorf("%w: free space on the disk of %s; once there are %d MiB the coordinator starts anew", err, s.folder, roomToStartAnew>>20)
 	}
+	if s.ample.recent(time.Now()) {
+		return nil
+	}
 	free, err := freeBytes(s.folder)
 	if err != nil {
 		return err
+	}
+	if free >= bytes+ampleBytes {
+		s.ample.note(time.Now())
 	}
 	if free < bytes {
 		return fmt.Errorf("the disk of %s is full: %d MiB are left, and the last %d MiB are kept for what makes room: remove images (skerry image rm --remote) or other files", s.folder, free>>20, bytes>>20)

@@ -41,12 +41,10 @@ func (b Bearer) Authenticate(r *http.Request) (User, error) {
 }
 
 func requestToken(r *http.Request) (string, bool) {
-	if _, password, ok := r.BasicAuth(); ok {
-		return password, true
-	}
 	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
-		return "", false
+		_, password, ok := r.BasicAuth()
+		return password, ok
 	}
 	token = strings.TrimSpace(token)
 	return token, token != ""

@@ -19,7 +19,7 @@ var kind = schema.GroupKind{Group: rbacv1.GroupName, Kind: "ClusterRole"}
 
 // Controller returns the plan as the shell runs it.
 func Controller() controller.Controller {
-	return controller.Controller{Name: "clusterrole-aggregation", Reads: controller.Others, Plan: plan}
+	return controller.Controller{Name: "clusterrole-aggregation", Rest: []schema.GroupKind{kind}, Plan: plan}
 }
 
 func plan(s *controller.Snapshot, _ time.Time) ([]controller.Change, time.Time) {

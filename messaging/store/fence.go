@@ -94,6 +94,16 @@ func (f *fence) heard(epoch uint64) {
 	}
 }
 
+// heard takes an epoch that was read from the stream. Once another coordinator writes, the tail is not all there is.
+func (s *Store) heard(epoch uint64) {
+	s.fence.heard(epoch)
+	select {
+	case <-s.fence.deposed:
+		s.tail.end()
+	default:
+	}
+}
+
 // depose closes deposed, once. The caller holds order.
 func (f *fence) depose() {
 	select {
@@ -121,6 +131,7 @@ func (s *Store) OpenEpoch(ctx context.Context, owner string) (uint64, error) {
 	s.fence.gate.Lock()
 	defer s.fence.gate.Unlock()
 	s.fence.set(0, 0) // the epoch's own write is not fenced
+	s.tail.end()
 	for {
 		epoch, err := s.writeEpoch(ctx, value)
 		if errors.Is(err, ErrConflict) { // somebody opens one too: the later one wins
@@ -130,6 +141,7 @@ func (s *Store) OpenEpoch(ctx context.Context, owner string) (uint64, error) {
 			return 0, err
 		}
 		s.fence.set(epoch, epoch)
+		s.tail.restart(epoch)
 		return epoch, nil
 	}
 }
@@ -162,8 +174,9 @@ func (s *Store) publishFenced(ctx context.Context, w *write) (uint64, outcome, e
 	revision, out, err := await(ctx, future)
 	if out == done {
 		s.fence.stored(w.name, revision)
+		s.tail.add(w.entry(revision))
 	} else {
-		s.fence.fail()
+		s.loseTrack(out)
 	}
 	return revision, out, err
 }
@@ -206,7 +219,17 @@ func (s *Store) refreshTail(ctx context.Context) error {
 		return fmt.Errorf("%w: epoch %d, ours is %d", ErrDeposed, last.Sequence, s.fence.epoch)
 	}
 	s.fence.set(s.fence.epoch, now.Last)
+	s.tail.restart(now.Last)
 	return nil
+}
+
+// loseTrack has the end of the stream learnt anew, after a publication that was not acknowledged. Unless it was refused, it
+// may be in the stream.
+func (s *Store) loseTrack(out outcome) {
+	s.fence.fail()
+	if out == lost || out == open {
+		s.tail.end()
+	}
 }
 
 func refreshOutcome(err error) outcome {

@@ -138,19 +138,30 @@ func (s *Store) publishBatch(ctx context.Context, round []*ticket) bool {
 	last, err := s.sendBatch(ctx, round, expected)
 	if err == nil {
 		s.fence.advance(last)
-		for i, t := range round {
-			t.settle(last-uint64(len(round)-1-i), done, nil) //nolint:gosec // i is less than the length
-		}
+		s.batched(round, last)
 		return true
 	}
-	s.fence.fail()
-	if out := classify(err); out == lost || out == open {
+	out := classify(err)
+	s.loseTrack(out)
+	if out == lost || out == open {
 		for _, t := range round {
 			t.settle(0, out, err)
 		}
 		return true
 	}
 	return false
+}
+
+// batched settles a round that was stored up to a revision.
+func (s *Store) batched(round []*ticket, last uint64) {
+	entries := make([]Entry, len(round))
+	for i, t := range round {
+		entries[i] = t.write.entry(last - uint64(len(round)-1-i)) //nolint:gosec // i is less than the length
+	}
+	s.tail.add(entries...)
+	for i, t := range round {
+		t.settle(entries[i].Revision, done, nil)
+	}
 }
 
 // sendBatch sends a batch and returns the sequence of its last message. Only the last one is answered.

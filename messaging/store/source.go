@@ -54,7 +54,7 @@ func (s *Store) openSource(ctx context.Context, c jetstream.ConsumerConfig, stat
 	}
 	info := consumer.CachedInfo()
 	src := &source{
-		stream: stream, name: info.Name, pending: info.NumPending, status: status, log: s.log.Error, epoch: s.fence.heard,
+		stream: stream, name: info.Name, pending: info.NumPending, status: status, log: s.log.Error, epoch: s.heard,
 		messages: make(chan message, fetchMessages), failed: make(chan error, 1), done: make(chan struct{}),
 	}
 	src.consume, err = consumer.Consume(src.receive,

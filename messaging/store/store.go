@@ -84,6 +84,7 @@ type Store struct {
 	group     group
 	horizon   horizon
 	fence     fence
+	tail      tail
 }
 
 // Open creates the stream, or opens it and brings its configuration up to date. It refuses a stream that it cannot make

@@ -39,8 +39,11 @@ type WatchOptions struct {
 // updateEntries is the most that one increment holds.
 const updateEntries = 256
 
-// errLost ends one consumer; the watch goes on with a complete set.
-var errLost = errors.New("watch lost")
+// What ends one run of a watch, which goes on: errLost with a complete set, errBehind from where it is.
+var (
+	errLost   = errors.New("watch lost")
+	errBehind = errors.New("watch has left the tail")
+)
 
 // Watch calls handle for each Update until ctx ends, handle fails (its error is returned as it is), the connection is
 // closed (ErrUnavailable), or the cursor in From cannot be resumed (ErrExpired). Any other loss is its own business: it
@@ -53,6 +56,10 @@ func (s *Store) Watch(ctx context.Context, o WatchOptions, handle func(Update) e
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if w.resume = errors.Is(err, errBehind); w.resume {
+			w.cursor.Time = time.Now() // it has seen all there was until now
+			continue
+		}
 		if !errors.Is(err, errLost) {
 			return err
 		}
@@ -63,7 +70,6 @@ func (s *Store) Watch(ctx context.Context, o WatchOptions, handle func(Update) e
 			pause = 100 * time.Millisecond
 		}
 		s.log.Warn("watch interrupted", "stream", messaging.StreamState, "revision", w.cursor.Revision, "err", err)
-		w.resume = false
 		if !sleep(ctx, pause) {
 			return context.Cause(ctx)
 		}
@@ -94,7 +100,7 @@ func checkCursor(c Cursor, now state, markerTTL time.Duration, at time.Time) err
 	return nil
 }
 
-// watch is one call of Watch; run is one consumer of it.
+// watch is one call of Watch; run is one consumer of it, and then one stay at the tail.
 type watch struct {
 	store   *Store
 	kind    string
@@ -124,10 +130,20 @@ func (w *watch) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errLost, err)
 	}
-	defer src.close(ctx)
+	at, err := w.approach(ctx, src, now)
+	src.close(ctx)
+	if err != nil {
+		return err
+	}
+	defer at.leave()
+	return w.followTail(ctx, at, status)
+}
+
+// approach reads the stream until the watch has reached the tail.
+func (w *watch) approach(ctx context.Context, src *source, now state) (*follower, error) {
 	if !w.resume {
 		if err := w.list(ctx, src, now); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	return w.follow(ctx, src)
@@ -149,6 +165,14 @@ func (w *watch) consumer() jetstream.ConsumerConfig {
 		c.DeliverPolicy, c.OptStartSeq = jetstream.DeliverByStartSequencePolicy, w.cursor.Revision+1
 	}
 	return c
+}
+
+// epochs is a consumer of what other coordinators declare from now on.
+func (w *watch) epochs() jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: w.cursor.Revision + 1,
+		FilterSubject: epochSubject, MemoryStorage: true, Replicas: 1, InactiveThreshold: time.Minute,
+	}
 }
 
 // list hands over the complete set: the last message of each subject, which the server sends in order of revision. It is
@@ -180,33 +204,91 @@ func (w *watch) list(ctx context.Context, src *source, now state) error {
 	return w.deliver(Update{Complete: true, Entries: live, Cursor: at})
 }
 
-// follow hands over increments: what has arrived by now, in one Update.
-func (w *watch) follow(ctx context.Context, src *source) error {
-	for {
-		m, err := src.next(ctx)
+// follow hands over increments until the watch has everything that the tail will not give it.
+func (w *watch) follow(ctx context.Context, src *source) (*follower, error) {
+	at := w.attach()
+	for at == nil || w.cursor.Revision < at.from {
+		if err := w.increment(ctx, src); err != nil {
+			at.leave()
+			return nil, err
+		}
+		if at == nil {
+			at = w.attach()
+		}
+	}
+	return at, nil
+}
+
+// attach is the tail's follower. There is none for a single kind, whose watch could not tell when it has reached the tail.
+func (w *watch) attach() *follower {
+	if w.kind != "" {
+		return nil
+	}
+	return w.store.tail.follow()
+}
+
+// increment waits for what comes next and hands over what has arrived by then, in one Update.
+func (w *watch) increment(ctx context.Context, src *source) error {
+	m, err := src.next(ctx)
+	if err != nil {
+		return err
+	}
+	u := Update{Cursor: Cursor{Stream: w.cursor.Stream}}
+	for more := true; more; {
+		u.Cursor.Revision = m.revision
+		if m.object {
+			u.Entries = append(u.Entries, m.entry)
+		}
+		if more = len(u.Entries) < updateEntries; more {
+			m, more, err = src.ready()
+		}
 		if err != nil {
 			return err
 		}
-		u := Update{Cursor: Cursor{Stream: w.cursor.Stream}}
-		for more := true; more; {
-			u.Cursor.Revision = m.revision
-			if m.object {
-				u.Entries = append(u.Entries, m.entry)
-			}
-			if more = len(u.Entries) < updateEntries; more {
-				m, more, err = src.ready()
-			}
-			if err != nil {
-				return err
-			}
+	}
+	if err := w.store.horizon.wait(ctx, u.Cursor.Revision); err != nil {
+		return err
+	}
+	return w.deliver(u)
+}
+
+// followTail hands over what the tail brings until the tail is broken. It listens for nothing but another coordinator's
+// epoch meanwhile.
+func (w *watch) followTail(ctx context.Context, at *follower, status <-chan nats.Status) error {
+	epochs, err := w.store.openSource(ctx, w.epochs(), status)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errLost, err)
+	}
+	defer epochs.close(ctx)
+	for {
+		select {
+		case <-at.ready:
+		case <-epochs.messages: // the source has told the store
+			continue
+		case err := <-epochs.failed:
+			return fmt.Errorf("%w: %w", errLost, err)
+		case s := <-status:
+			return fmt.Errorf("%w: connection %s", errLost, s)
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-		if err := w.store.horizon.wait(ctx, u.Cursor.Revision); err != nil {
-			return err
-		}
-		if err := w.deliver(u); err != nil {
+		if err := w.take(at); err != nil {
 			return err
 		}
 	}
+}
+
+// take hands over what has come by the tail, but for what the consumer has brought already.
+func (w *watch) take(at *follower) error {
+	entries, ok := at.take(updateEntries)
+	if !ok {
+		return errBehind
+	}
+	entries = slices.DeleteFunc(entries, func(e Entry) bool { return e.Revision <= w.cursor.Revision })
+	if len(entries) == 0 {
+		return nil
+	}
+	return w.deliver(Update{Entries: entries, Cursor: Cursor{Stream: w.cursor.Stream, Revision: entries[len(entries)-1].Revision}})
 }
 
 func (w *watch) deliver(u Update) error {

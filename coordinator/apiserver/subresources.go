@@ -157,18 +157,21 @@ func (s *Server) pod(c *call) (*corev1.Pod, error) {
 
 // chooseContainer finds the container that the client means, with upstream's words when it is not clear which.
 func chooseContainer(pod *corev1.Pod, name string) (string, error) {
-	var names, inits []string
+	var names, inits, later []string
 	for _, ct := range pod.Spec.Containers {
 		names = append(names, ct.Name)
 	}
 	for _, ct := range pod.Spec.InitContainers {
 		inits = append(inits, ct.Name)
 	}
+	for _, ct := range pod.Spec.EphemeralContainers {
+		later = append(later, ct.Name)
+	}
 	if name == "" && len(names) == 1 {
 		return names[0], nil
 	}
 	if name != "" {
-		if slices.Contains(names, name) || slices.Contains(inits, name) {
+		if slices.Contains(slices.Concat(names, inits, later), name) {
 			return name, nil
 		}
 		return "", badRequest("container %s is not valid for pod %s", name, pod.Name)

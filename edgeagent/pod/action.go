@@ -33,6 +33,7 @@ type Action struct {
 	Probe     ProbeKind     // RunProbe
 	Grace     time.Duration // SignalContainer: how long until the kill, which bounds the pre-stop hook
 	Message   string        // why, for the event and the log
+	Logs      bool          // RemoveContainer: the container's logs too
 }
 
 // String is the action on one line, for logs and golden files.
@@ -50,6 +51,9 @@ func (a Action) String() string {
 	}
 	if a.Verb == SignalContainer {
 		fmt.Fprintf(&b, " grace=%s", a.Grace)
+	}
+	if a.Logs {
+		b.WriteString(" with its logs")
 	}
 	if a.Message != "" {
 		fmt.Fprintf(&b, " (%s)", a.Message)

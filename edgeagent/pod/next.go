@@ -23,6 +23,9 @@ func Next(desired *corev1.Pod, o Observed, now time.Time) Plan {
 	if p.expired() {
 		p.failed, p.message = "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
 	}
+	if v := o.Ruling; v != nil && !over(o.Previous.Phase) {
+		p.failed, p.message = v.Reason, v.Message
+	}
 	switch {
 	case !o.StopSince.IsZero():
 		p.remove()
@@ -85,6 +88,8 @@ func (p *planner) finished() bool {
 // grace is how long the pod's containers may take to end.
 func (p *planner) grace() time.Duration {
 	switch {
+	case p.obs.Ruling != nil:
+		return p.obs.Ruling.Grace
 	case p.pod.DeletionGracePeriodSeconds != nil:
 		return time.Duration(*p.pod.DeletionGracePeriodSeconds) * time.Second
 	case p.pod.Spec.TerminationGracePeriodSeconds != nil:
@@ -197,15 +202,30 @@ func (p *planner) workDone() bool {
 	return true
 }
 
-// finish cleans up after a pod that came to its end by itself. Records and logs stay until the pod is deleted.
+// finish cleans up after a pod that came to its end. Records and logs stay until the pod is deleted, unless it was evicted:
+// then the node needs the room. A node that is short of it takes the dead containers of the others too.
 func (p *planner) finish() {
 	reason := "the pod has finished"
 	if p.failed != "" {
 		reason = p.message
 	}
-	if p.stopAll(reason, p.grace()) {
-		p.tearDown()
+	if !p.stopAll(reason, p.grace()) {
+		return
 	}
+	if evicted := p.reason() == Evicted; evicted || p.obs.Tidy {
+		p.removeContainers(evicted)
+	}
+	p.tearDown()
+}
+
+// removeContainers removes the instances that have ended, and their logs if nobody is to read them any more.
+func (p *planner) removeContainers(logs bool) {
+	for name, o := range p.obs.Containers {
+		if o.State == Exited && !o.Removing && p.due(after(o.Create.At, setUpBackOff(o.Create.Fails), p.now)) {
+			p.do(Action{Verb: RemoveContainer, Container: name, ID: o.ID, Logs: logs})
+		}
+	}
+	sortActions(p.plan.Actions)
 }
 
 // lameDuck is how long a pod that was ready goes on serving after it was told to go. The word takes a moment to every
@@ -233,12 +253,7 @@ func (p *planner) remove() {
 	if !p.stopAll("the pod is being deleted", p.remaining(p.grace())) {
 		return
 	}
-	for name, o := range p.obs.Containers {
-		if o.State == Exited && !o.Removing && p.due(after(o.Create.At, setUpBackOff(o.Create.Fails), p.now)) {
-			p.do(Action{Verb: RemoveContainer, Container: name, ID: o.ID})
-		}
-	}
-	sortActions(p.plan.Actions)
+	p.removeContainers(false)
 	p.plan.Gone = p.tearDown() && p.noneLeft()
 }
 

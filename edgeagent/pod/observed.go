@@ -17,6 +17,18 @@ type Observed struct {
 	Previous   corev1.PodStatus     // as the last Next returned it: transition times, and the verdict on a finished pod
 	StopSince  time.Time            // when the node learnt that the pod must go; zero while it may run
 	Paused     string               // why the containers are held stopped for now; empty while they may run
+	Ruling     *Ruling              // the node has ended the pod; nil while it has not
+	Tidy       bool                 // the node is short of room: what is left of dead containers is to go
+}
+
+// Evicted is the reason of a pod that was evicted, or refused, because its node was short of something or it took too much.
+const Evicted = "Evicted"
+
+// Ruling is the end of a pod that the node has decided on: it fails for this reason, whatever its containers say.
+type Ruling struct {
+	Reason, Message string
+	Grace           time.Duration // for the containers to stop
+	Disrupted       bool          // not for what the pod did: the pod gets the condition DisruptionTarget
 }
 
 // StageState is how far a preparation has come.

@@ -108,6 +108,10 @@ func (s *script) event(f []string) {
 		}, s.pod, s.now)
 	case "delete":
 		s.obs.StopSince = s.now
+	case "evict":
+		s.obs.Ruling = &Ruling{Reason: Evicted, Grace: s.duration(f[1]), Message: strings.Join(f[2:], " "), Disrupted: true}
+	case "tidy":
+		s.obs.Tidy = true
 	case "pause":
 		s.obs.Paused = strings.Join(f[1:], " ")
 	case "image":

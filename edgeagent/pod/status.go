@@ -2,6 +2,7 @@ package pod
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,6 +39,12 @@ func (p *planner) verdict() (phase corev1.PodPhase, reason, message string) {
 	default:
 		return p.phase(), "", ""
 	}
+}
+
+// reason is why the pod has failed as a whole; empty when it has not.
+func (p *planner) reason() string {
+	_, reason, _ := p.verdict()
+	return reason
 }
 
 func (p *planner) startTime() *metav1.Time {
@@ -137,16 +144,34 @@ func (p *planner) conditions(phase corev1.PodPhase) []corev1.PodCondition {
 		p.readyCondition(phase),
 		p.containersReady(phase),
 	}
+	if c, disrupted := p.disrupted(); disrupted {
+		own = append(own, c)
+	}
 	out := make([]corev1.PodCondition, 0, len(own)+len(p.pod.Status.Conditions))
 	for _, c := range own {
 		out = append(out, p.dated(c))
 	}
 	for _, c := range p.pod.Status.Conditions {
-		if !ownCondition(c.Type) {
+		if !ownCondition(c.Type) && !slices.ContainsFunc(out, func(o corev1.PodCondition) bool { return o.Type == c.Type }) {
 			out = append(out, c)
 		}
 	}
 	return out
+}
+
+// disrupted is the condition of a pod that this node has evicted, as it was when it did.
+func (p *planner) disrupted() (corev1.PodCondition, bool) {
+	for _, c := range p.obs.Previous.Conditions {
+		if c.Type == corev1.DisruptionTarget && c.Reason == corev1.PodReasonTerminationByKubelet {
+			return c, true
+		}
+	}
+	if v := p.obs.Ruling; v == nil || !v.Disrupted || p.failed != v.Reason {
+		return corev1.PodCondition{}, false
+	}
+	return corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: p.message,
+	}, true
 }
 
 func ownCondition(t corev1.PodConditionType) bool {

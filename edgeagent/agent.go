@@ -14,9 +14,11 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/edgeagent/checkpoint"
+	"skerry.dev/skerry/edgeagent/eviction"
 	"skerry.dev/skerry/edgeagent/idrange"
 	"skerry.dev/skerry/edgeagent/logs"
 	"skerry.dev/skerry/edgeagent/uplink"
@@ -59,6 +61,8 @@ type Parts struct {
 	Routes func(ctx context.Context, nodes []messaging.NodeRoute) error
 	// SetPodCIDR takes the node's pod range when the coordinator names it; nil ignores it.
 	SetPodCIDR func(ctx context.Context, p netip.Prefix) error
+	// Gauges measure what the node has left; nil has it never short of anything.
+	Gauges Gauges
 	// Watch calls back with the hardware now and whenever it changes, until ctx ends.
 	Watch func(ctx context.Context, log *slog.Logger, changed func(api.Inventory)) error
 	// Run does the parts' own work until ctx ends; nil for none.
@@ -82,6 +86,7 @@ type Agent struct {
 	node     *node
 	services messaging.Assigned // as checkpointed
 	meter    *usage.Meter
+	pressure *pressure
 }
 
 // New opens the node's state and makes the agent. It starts nothing and connects nowhere.
@@ -157,11 +162,13 @@ func (a *Agent) build(state checkpoint.State) error {
 	if err != nil {
 		return fmt.Errorf("service network: %w", err)
 	}
+	logSize := resource.MustParse(c.Pods.LogMaxSize) // Validate has parsed it
 	a.node = &node{
 		log: a.log, keeper: parts.Keeper, sandboxes: parts.Sandboxes, images: parts.Images, volumes: parts.Volumes,
 		users: idrange.NewLedger(filepath.Join(c.StateDir, "ids")), noUsers: parts.NoUsers,
 		logs: logs.NewFolder(filepath.Join(c.StateDir, "logs")), store: a.store, curve: curve,
 		cgroups: c.CgroupParent, pids: c.Pods.PidsPerContainer,
+		logMaxBytes: logSize.Value(), logMaxFiles: c.Pods.LogMaxFiles,
 		first: []messaging.ServicePort{apiService(services)},
 		pulls: make(gate, pullsAtOnce), setup: make(gate, setUpsAtOnce),
 	}
@@ -178,8 +185,11 @@ func (a *Agent) build(state checkpoint.State) error {
 	a.node.report = a.uplink
 	a.loop = newLoop(a.node, a.store, held, state.Memories, newContact(run))
 	a.streams = &streams{node: a.node, loop: a.loop}
-	a.self = a.newSelf()
 	a.meter = usage.New(parts.Keeper, a.log)
+	if a.pressure, err = a.newPressure(); err != nil {
+		return err
+	}
+	a.self = a.newSelf()
 	return nil
 }
 
@@ -208,11 +218,26 @@ func (a *Agent) newUplink(held uplink.Desired, boot, sealKey string) (*uplink.Up
 	})
 }
 
+func (a *Agent) newPressure() (*pressure, error) {
+	e := a.options.Config.Eviction
+	thresholds, err := eviction.Parse(e.settings())
+	if err != nil {
+		return nil, fmt.Errorf("eviction: %w", err)
+	}
+	return &pressure{
+		gauges: a.parts.Gauges, pods: a.loop.all, usage: a.meter.Containers, now: &a.node.pressures,
+		config: eviction.Config{Thresholds: thresholds, Transition: e.PressureTransitionPeriod, MaxGrace: e.MaxPodGracePeriod},
+		// One signal stands for any number of changes.
+		changed: make(chan struct{}, 1), log: a.log,
+	}, nil
+}
+
 func (a *Agent) newSelf() *self {
 	c := a.options.Config
 	return &self{
 		name: c.Name, version: a.options.Version, address: a.address.String(), config: c, images: a.parts.Images,
 		report: a.uplink, log: a.log, node: a.node, runs: a.loop.count, answered: a.loop.ready, healthy: a.loop.healthy,
+		pressed: a.pressure.changed, limits: a.pressure.config.Thresholds,
 		meter: hwprobe.NewMeter(c.StateDir), loads: hwprobe.NewMeter(c.StateDir), inventories: make(chan api.Inventory, 1),
 	}
 }
@@ -235,10 +260,23 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.meter.Run(ctx) })
 	g.Go(func() error { return a.watch(ctx) })
 	g.Go(func() error { return a.keepTables(ctx) })
+	if a.parts.Gauges != nil {
+		g.Go(func() error { return a.watchPressure(ctx) })
+	}
 	if run := a.parts.Run; run != nil {
 		g.Go(func() error { return run(ctx) })
 	}
 	return g.Wait()
+}
+
+// watchPressure begins when it is known what runs.
+func (a *Agent) watchPressure(ctx context.Context) error {
+	select {
+	case <-a.loop.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return a.pressure.run(ctx)
 }
 
 // probeAgain is the pause after the machine could not be probed.

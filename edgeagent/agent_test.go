@@ -298,7 +298,7 @@ func checkNode(t *testing.T, c *cluster) {
 	if got := c.node.Allocatable.Cpu().MilliValue(); got != 3900 {
 		t.Errorf("allocatable cpu %d, want 3900", got)
 	}
-	if got := c.node.Allocatable.Memory().Value(); got != 4<<30-128<<20 {
+	if got := c.node.Allocatable.Memory().Value(); got != 4<<30-228<<20 { // 128 reserved, 100 for the threshold
 		t.Errorf("allocatable memory %d", got)
 	}
 	for _, cond := range c.node.Conditions {

@@ -9,10 +9,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"skerry.dev/skerry/edgeagent/eviction"
+	"skerry.dev/skerry/edgeagent/image"
+	"skerry.dev/skerry/edgeagent/keeper"
 	"skerry.dev/skerry/messaging"
 )
 
@@ -37,6 +41,8 @@ type Config struct {
 	Network      NetworkConfig  `mapstructure:"network"`
 	Pods         PodsConfig     `mapstructure:"pods"`
 	Reserved     ReservedConfig `mapstructure:"reserved"`
+	Eviction     EvictionConfig `mapstructure:"eviction"`
+	Images       ImagesConfig   `mapstructure:"images"`
 	Log          LogConfig      `mapstructure:"log"`
 }
 
@@ -53,6 +59,54 @@ type PodsConfig struct {
 	Max int64 `mapstructure:"max"` // pods on this node
 	// PidsPerContainer is how many processes and threads a container may have; 0 for no limit.
 	PidsPerContainer int64 `mapstructure:"pids-per-container"`
+	// LogMaxSize is the size at which a container's log is rotated, a Kubernetes quantity; LogMaxFiles counts the current file
+	// and the rotated ones.
+	LogMaxSize  string `mapstructure:"log-max-size"`
+	LogMaxFiles int    `mapstructure:"log-max-files"`
+}
+
+// EvictionConfig says when the node is short of something. Names, form and defaults are the kubelet's.
+type EvictionConfig struct {
+	Hard                     string        `mapstructure:"hard"` // signal<quantity or percentage, separated by commas
+	Soft                     string        `mapstructure:"soft"`
+	SoftGracePeriod          string        `mapstructure:"soft-grace-period"` // signal=time for each soft threshold
+	MinimumReclaim           string        `mapstructure:"minimum-reclaim"`   // signal=quantity or percentage
+	MaxPodGracePeriod        time.Duration `mapstructure:"max-pod-grace-period"`
+	PressureTransitionPeriod time.Duration `mapstructure:"pressure-transition-period"`
+}
+
+func (e EvictionConfig) settings() eviction.Settings {
+	return eviction.Settings{Hard: e.Hard, Soft: e.Soft, SoftGracePeriod: e.SoftGracePeriod, MinimumReclaim: e.MinimumReclaim}
+}
+
+func (e EvictionConfig) validate() error {
+	_, err := eviction.Parse(e.settings())
+	for key, d := range map[string]time.Duration{"max-pod-grace-period": e.MaxPodGracePeriod, "pressure-transition-period": e.PressureTransitionPeriod} {
+		if d < 0 {
+			err = errors.Join(err, fmt.Errorf("%s: %s is negative", key, d))
+		}
+	}
+	return err
+}
+
+// ImagesConfig says when images that nothing uses are removed.
+type ImagesConfig struct {
+	// HighPercent of the disk in use starts the removal, LowPercent ends it.
+	HighPercent int           `mapstructure:"high-percent"`
+	LowPercent  int           `mapstructure:"low-percent"`
+	MinimumAge  time.Duration `mapstructure:"minimum-age"` // protects what was used a moment ago
+	Pinned      []string      `mapstructure:"pinned"`      // images that are never removed
+}
+
+func (c ImagesConfig) validate() error {
+	var err error
+	if c.LowPercent < 1 || c.HighPercent > 100 || c.LowPercent >= c.HighPercent {
+		err = fmt.Errorf("low-percent %d and high-percent %d: want 0 < low < high <= 100", c.LowPercent, c.HighPercent)
+	}
+	if c.MinimumAge < 0 {
+		err = errors.Join(err, fmt.Errorf("minimum-age: %s is negative", c.MinimumAge))
+	}
+	return errors.Join(err, image.ValidateNames(c.Pinned))
 }
 
 // ReservedConfig is what pods may not have: it is taken off the node's capacity.
@@ -73,8 +127,10 @@ func DefaultConfig() Config {
 		StateDir:     "/var/lib/skerry/node",
 		CgroupParent: "/skerry",
 		Network:      NetworkConfig{PodCIDR: "10.42.0.0/16", ServiceCIDR: "10.43.0.0/16", Masquerade: true},
-		Pods:         PodsConfig{Max: 110, PidsPerContainer: 4096},
+		Pods:         PodsConfig{Max: 110, PidsPerContainer: 4096, LogMaxSize: "10Mi", LogMaxFiles: 3},
 		Reserved:     ReservedConfig{CPU: "100m", Memory: "128Mi"},
+		Eviction:     EvictionConfig{Hard: eviction.DefaultHard, PressureTransitionPeriod: 5 * time.Minute},
+		Images:       ImagesConfig{HighPercent: 85, LowPercent: 80, MinimumAge: 2 * time.Minute, Pinned: []string{}},
 		Log:          LogConfig{Level: "info", Format: "text"},
 	}
 }
@@ -128,6 +184,10 @@ func (c Config) Validate() error {
 	check("network.pod-cidr", prefix(c.Network.PodCIDR))
 	check("network.service-cidr", prefix(c.Network.ServiceCIDR))
 	check("pods.max", positive(c.Pods.Max))
+	check("pods.log-max-size", logSize(c.Pods.LogMaxSize))
+	check("pods.log-max-files", between(c.Pods.LogMaxFiles, 1, 100))
+	check("eviction", c.Eviction.validate())
+	check("images", c.Images.validate())
 	check("reserved.cpu", quantity(c.Reserved.CPU))
 	check("reserved.memory", quantity(c.Reserved.Memory))
 	_, err := c.Log.level()
@@ -180,6 +240,20 @@ func prefix(s string) error {
 func positive(n int64) error {
 	if n < 1 {
 		return fmt.Errorf("%d is less than 1", n)
+	}
+	return nil
+}
+
+func between(n, least, most int) error {
+	if n < least || n > most {
+		return fmt.Errorf("%d is not between %d and %d", n, least, most)
+	}
+	return nil
+}
+
+func logSize(s string) error {
+	if q, err := resource.ParseQuantity(s); err != nil || q.Value() < keeper.MinLogMaxBytes {
+		return fmt.Errorf("%q is not a quantity like 10Mi, of at least %d bytes", s, keeper.MinLogMaxBytes)
 	}
 	return nil
 }

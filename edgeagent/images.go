@@ -77,7 +77,7 @@ func (s *imageStore) List() ([]corev1.ContainerImage, error) {
 }
 
 // collect removes images that nothing uses, when the disk is full enough. used are ids as Pull returns them.
-func (s *imageStore) collect(ctx context.Context, used map[string]bool) error {
+func (s *imageStore) collect(ctx context.Context, used map[string]bool, p image.Policy) error {
 	digests := map[string]bool{}
 	s.mu.Lock()
 	for id, img := range s.pulled {
@@ -88,7 +88,7 @@ func (s *imageStore) collect(ctx context.Context, used map[string]bool) error {
 		}
 	}
 	s.mu.Unlock()
-	_, err := s.store.Collect(ctx, digests, image.Policy{}, time.Now())
+	_, err := s.store.Collect(ctx, digests, p, time.Now())
 	if errors.Is(err, image.ErrStillFull) {
 		return fmt.Errorf("%w: remove files below the state folder's disk, or give it a larger one", err)
 	}

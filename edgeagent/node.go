@@ -31,6 +31,9 @@ type node struct {
 	curve     nkeys.KeyPair // opens what is sealed to this node
 	cgroups   string        // group below which pods' groups are
 	pids      int64
+	// bounds of a container's logs; zero for the keeper's
+	logMaxBytes int64
+	logMaxFiles int
 
 	now atomic.Pointer[facts]
 	// contact is the boot time, in nanoseconds, when there was contact with the coordinator last.
@@ -41,6 +44,8 @@ type node struct {
 	pulls  gate                    // image pulls at once
 	setup  gate                    // sandboxes and starts at once
 	events rare
+	// pressures are what the node is short of; nil until it was measured.
+	pressures atomic.Pointer[[]corev1.NodeConditionType]
 }
 
 // facts about the node that change with its hardware and addresses.

@@ -15,19 +15,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"skerry.dev/skerry/api"
+	"skerry.dev/skerry/edgeagent/eviction"
 	"skerry.dev/skerry/hwprobe"
 	"skerry.dev/skerry/messaging"
 )
 
-// Thresholds of the kubelet's hard eviction defaults (pkg/kubelet/apis/config/v1beta1/defaults_linux.go): memory below 100 MiB,
-// disk below 10 %.
 const (
-	lowMemoryBytes   = 100 << 20
-	lowDiskPercent   = 10
-	statusEvery      = 10 * time.Second
-	statusSoon       = 200 * time.Millisecond
-	minFreePidsShare = 20 // one twentieth of the kernel's limit
-	keeperGrace      = 5 * time.Second
+	statusEvery = 10 * time.Second
+	statusSoon  = 200 * time.Millisecond
+	keeperGrace = 5 * time.Second
 )
 
 // self makes and reports the node's own status.
@@ -43,6 +39,8 @@ type self struct {
 	runs     func() int      // running pods
 	answered <-chan struct{} // closed when the keeper has answered for the first time
 	healthy  func() error
+	pressed  <-chan struct{} // something became short, or is not any more
+	limits   []eviction.Threshold
 
 	inventories chan api.Inventory // capacity 1: only the latest counts
 
@@ -72,6 +70,7 @@ func (s *self) run(ctx context.Context) error {
 			return ctx.Err()
 		case inv := <-s.inventories:
 			s.takeInventory(inv)
+		case <-s.pressed:
 		case <-tick.C:
 		}
 		if s.inventory.Kernel.Version != "" { // probed
@@ -184,7 +183,7 @@ func (s *self) labels() map[string]string {
 func (s *self) compute(now time.Time) corev1.NodeStatus {
 	capacity := hwprobe.Capacity(s.inventory, s.usage.DiskTotalBytes, s.config.Pods.Max)
 	status := corev1.NodeStatus{
-		Capacity: capacity, Allocatable: allocatable(capacity, s.config.Reserved),
+		Capacity: capacity, Allocatable: allocatable(capacity, s.config.Reserved, s.limits),
 		Addresses: []corev1.NodeAddress{
 			{Type: corev1.NodeInternalIP, Address: s.address}, {Type: corev1.NodeHostName, Address: s.name},
 		},
@@ -204,16 +203,25 @@ func (s *self) compute(now time.Time) corev1.NodeStatus {
 	return status
 }
 
-func allocatable(capacity corev1.ResourceList, reserved ReservedConfig) corev1.ResourceList {
+// allocatable is the capacity without what is reserved and what the hard thresholds keep from pods, as in the kubelet.
+func allocatable(capacity corev1.ResourceList, reserved ReservedConfig, limits []eviction.Threshold) corev1.ResourceList {
 	out := capacity.DeepCopy()
-	for name, text := range map[corev1.ResourceName]string{corev1.ResourceCPU: reserved.CPU, corev1.ResourceMemory: reserved.Memory} {
-		q, less := out[name], resource.MustParse(text) // Validate has parsed it
-		q.Sub(less)
+	less := func(name corev1.ResourceName, by resource.Quantity) {
+		q := out[name]
+		q.Sub(by)
 		if q.Sign() < 0 {
 			q = *resource.NewQuantity(0, q.Format)
 		}
 		out[name] = q
 	}
+	kept := func(name corev1.ResourceName, signal eviction.Signal) resource.Quantity {
+		all := capacity[name]
+		return *resource.NewQuantity(eviction.Hard(limits, signal, all.Value()), resource.BinarySI)
+	}
+	less(corev1.ResourceCPU, resource.MustParse(reserved.CPU)) // Validate has parsed them
+	less(corev1.ResourceMemory, resource.MustParse(reserved.Memory))
+	less(corev1.ResourceMemory, kept(corev1.ResourceMemory, eviction.MemoryAvailable))
+	less(corev1.ResourceEphemeralStorage, kept(corev1.ResourceEphemeralStorage, eviction.NodeAvailable))
 	return out
 }
 
@@ -227,9 +235,10 @@ func (s *self) info() corev1.NodeSystemInfo {
 }
 
 func (s *self) conditions() []corev1.NodeCondition {
-	free := s.usage.MemoryTotalBytes - s.usage.MemoryBytes
-	lowMemory := s.usage.MemoryTotalBytes > 0 && free < lowMemoryBytes
-	lowDisk := s.usage.DiskTotalBytes > 0 && (s.usage.DiskTotalBytes-s.usage.DiskBytes)*100 < s.usage.DiskTotalBytes*lowDiskPercent
+	short := func(t corev1.NodeConditionType) bool {
+		now := s.node.pressures.Load()
+		return now != nil && slices.Contains(*now, t)
+	}
 	ready := corev1.NodeCondition{
 		Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "the agent is ready to run pods",
 	}
@@ -237,14 +246,14 @@ func (s *self) conditions() []corev1.NodeCondition {
 		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "KubeletNotReady", err.Error()
 	}
 	return []corev1.NodeCondition{
-		pressure(corev1.NodeMemoryPressure, lowMemory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "memory available"),
-		pressure(corev1.NodeDiskPressure, lowDisk, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "disk space"),
-		pressure(corev1.NodePIDPressure, fewPids(), "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "PIDs available"),
+		pressureCondition(corev1.NodeMemoryPressure, short(corev1.NodeMemoryPressure), "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "memory available"),
+		pressureCondition(corev1.NodeDiskPressure, short(corev1.NodeDiskPressure), "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "disk space"),
+		pressureCondition(corev1.NodePIDPressure, short(corev1.NodePIDPressure), "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "PIDs available"),
 		ready,
 	}
 }
 
-func pressure(t corev1.NodeConditionType, on bool, bad, good, what string) corev1.NodeCondition {
+func pressureCondition(t corev1.NodeConditionType, on bool, bad, good, what string) corev1.NodeCondition {
 	if on {
 		return corev1.NodeCondition{Type: t, Status: corev1.ConditionTrue, Reason: bad, Message: "the node is short of " + what}
 	}

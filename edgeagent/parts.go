@@ -53,10 +53,11 @@ func (a *Agent) realParts() (Parts, error) {
 	if err != nil {
 		return Parts{}, err
 	}
+	volumes := volume.New(filepath.Join(c.StateDir, "pods"), filepath.Join(c.StateDir, "persistent"), nameServer.Addr())
 	return Parts{
 		Keeper: &lateKeeper{socket: c.KeeperSocket}, Sandboxes: pods, Images: images,
-		Volumes: volume.New(filepath.Join(c.StateDir, "pods"), filepath.Join(c.StateDir, "persistent"), nameServer.Addr()),
-		Tables:  services, Names: names.Apply, Routes: pods.SetRoutes,
+		Volumes: volumes, Gauges: a.newGauges(images, volumes),
+		Tables: services, Names: names.Apply, Routes: pods.SetRoutes,
 		NoUsers: probeUsers(c.StateDir, a.log),
 		SetPodCIDR: func(ctx context.Context, p netip.Prefix) error {
 			return errors.Join(pods.SetPodCIDR(p), services.SetPodCIDR(ctx, p))
@@ -172,14 +173,22 @@ func (a *Agent) collectImages(ctx context.Context, images *imageStore) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-		used, err := a.loop.imagesInUse(ctx)
-		if err != nil {
-			return err
-		}
-		if err := images.collect(ctx, used); err != nil && ctx.Err() == nil {
+		if err := a.collectNow(ctx, images, false); err != nil && ctx.Err() == nil {
 			a.log.Warn("unused images not removed", "err", err)
 		}
 	}
+}
+
+// collectNow removes images that nothing uses: all of them, or when the disk is full enough.
+func (a *Agent) collectNow(ctx context.Context, images *imageStore, all bool) error {
+	used, err := a.loop.imagesInUse(ctx)
+	if err != nil {
+		return err
+	}
+	c := a.options.Config.Images
+	return images.collect(ctx, used, image.Policy{
+		HighPercent: c.HighPercent, LowPercent: c.LowPercent, MinAge: c.MinimumAge, Pinned: c.Pinned, All: all,
+	})
 }
 
 // lateKeeper is a keeper that may not be there yet. It is dialled when it is needed; the client finds a restarted keeper by itself.

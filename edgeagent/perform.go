@@ -69,7 +69,11 @@ func (j *job) dispatch(ctx context.Context) pod.Result {
 	case pod.KillContainer:
 		return pod.Result{Err: known(n.keeper.Kill(ctx, j.action.ID, syscall.SIGKILL, true))}
 	case pod.RemoveContainer:
-		return pod.Result{Err: n.removeInstance(ctx, j.action.ID)}
+		err := n.removeInstance(ctx, j.action.ID)
+		if err == nil && j.action.Logs {
+			err = n.logs.Remove(uid)
+		}
+		return pod.Result{Err: err}
 	case pod.RemoveSandbox:
 		return pod.Result{Err: n.removeSandbox(ctx, uid)}
 	case pod.RemoveVolumes:

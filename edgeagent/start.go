@@ -154,6 +154,7 @@ func (j *job) spec(rootfs string) (keeper.Spec, error) {
 		Rootfs: rootfs, Namespaces: j.namespaces(), IDs: j.sandbox.IDs, Mounts: mounts,
 		LogPath:    j.node.logs.Path(j.worker.uid, j.container.Name, j.action.Attempt),
 		CgroupRoot: j.node.cgroups, MemoryBytes: j.node.facts().MemoryBytes, PidsLimit: j.node.pids,
+		LogMaxBytes: j.node.logMaxBytes, LogMaxFiles: j.node.logMaxFiles,
 	})
 	if err != nil {
 		return keeper.Spec{}, config(err)

@@ -96,13 +96,14 @@ func (l *loop) removeOrphans(ctx context.Context) {
 	volumes, err1 := l.node.volumes.Pods()
 	sandboxes, err2 := l.node.sandboxes.List()
 	owners, err3 := l.node.users.Owners()
-	if err := errors.Join(err1, err2, err3); err != nil {
+	logged, err4 := l.node.logs.Pods()
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		l.log.Warn("left-overs of pods not listed", "err", err)
 	}
 	for uid := range l.memories {
 		volumes = append(volumes, uid)
 	}
-	for _, uid := range slices.Concat(volumes, sandboxes, owners) {
+	for _, uid := range slices.Concat(volumes, sandboxes, owners, logged) {
 		_, wanted := l.desired.Pods[uid]
 		if l.workers[uid] == nil && !wanted {
 			l.launchOrphan(ctx, orphan(uid, nil))

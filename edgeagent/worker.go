@@ -74,6 +74,9 @@ func newWorker(ctx context.Context, n *node, want uplink.Pod, inherited inherita
 		images: map[string]containerspec.Image{}, early: map[string]pod.Exit{},
 	}
 	w.inherit(ctx, inherited)
+	if len(inherited.containers) == 0 && len(inherited.memory.Status) == 0 {
+		w.refuse()
+	}
 	return w
 }
 
@@ -263,6 +266,20 @@ func (w *worker) remember(ctx context.Context, status corev1.PodStatus) {
 	})
 }
 
+// save is remember for what must be on disk before the next step.
+func (w *worker) save(status corev1.PodStatus) {
+	n := w.notable(status)
+	data, err := status.Marshal()
+	if err == nil {
+		err = w.node.store.SaveMemory(w.uid, checkpoint.Memory{Status: data, Crashes: n.crashes})
+	}
+	if err != nil {
+		w.log.Error("pod not remembered", "err", err)
+		return
+	}
+	w.noted = n
+}
+
 // notable: a pod that is only being set up for the first time needs no memory.
 func (w *worker) notable(status corev1.PodStatus) noted {
 	n := noted{phase: status.Phase, crashes: map[string]int{}}
@@ -299,8 +316,17 @@ func (w *worker) update(want uplink.Pod, now time.Time) {
 func (w *worker) stop(now time.Time) {
 	if w.obs.StopSince.IsZero() {
 		w.obs.StopSince = now
-		close(w.leaving)
+		w.abandonPulls()
 		w.log.Info("pod stopping")
+	}
+}
+
+// abandonPulls ends the pulls under way, once.
+func (w *worker) abandonPulls() {
+	select {
+	case <-w.leaving:
+	default:
+		close(w.leaving)
 	}
 }
 

@@ -42,6 +42,8 @@ type Input struct {
 	CgroupRoot  string // below which the pod's group goes
 	MemoryBytes int64  // of the node
 	PidsLimit   int64  // zero for none
+	LogMaxBytes int64  // of each file; zero for the keeper's default
+	LogMaxFiles int    // likewise
 }
 
 // ID is the name of an instance at the keeper.
@@ -65,6 +67,7 @@ func Build(in Input) (keeper.Spec, error) {
 		CgroupPath:  path.Join(in.CgroupRoot, "pod"+string(in.Pod.UID), id),
 		OOMScoreAdj: &adj,
 		Terminal:    in.Container.TTY, Stdin: in.Container.Stdin, LogPath: in.LogPath,
+		LogMaxBytes: in.LogMaxBytes, LogMaxFiles: in.LogMaxFiles,
 		Sysctls: sysctls(in.Pod),
 	}
 	if !in.IDs.IsZero() {

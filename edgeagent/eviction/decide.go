@@ -13,6 +13,7 @@ import (
 const (
 	immediate   = time.Second
 	patience    = 30 * time.Second
+	settling    = 3 * time.Second  // until what a pod had shows as free
 	atRest      = 10 * time.Second // between measurements, as the kubelet
 	whenShort   = time.Second
 	nearPercent = 125 // of a threshold, below which it may be met soon
@@ -22,8 +23,8 @@ const (
 func Decide(c Config, was State, s Snapshot, now time.Time) (State, Plan) {
 	d := &decision{Config: c, was: was, s: s, now: now}
 	d.observe()
-	d.plan.Wake = now.Add(d.pace())
 	d.waitFor()
+	d.plan.Wake = now.Add(d.pace())
 	if d.plan.Evict = d.overLimits(); len(d.plan.Evict) == 0 {
 		d.relieve()
 	}
@@ -84,6 +85,9 @@ func met(t Threshold, signals map[Signal]Amount, reclaim bool) bool {
 
 // pace is how long the node may look away: not long when something is short, or nearly so.
 func (d *decision) pace() time.Duration {
+	if d.waiting {
+		return whenShort
+	}
 	for _, t := range d.Thresholds {
 		have, known := d.s.Signals[t.Signal]
 		if known && have.Available*100 < t.Value.of(have.Capacity)*nearPercent {
@@ -93,12 +97,16 @@ func (d *decision) pace() time.Duration {
 	return atRest
 }
 
-// waitFor keeps in mind the pods that were evicted and are still there.
+// waitFor keeps in mind the pods that were evicted: those that are still there, and those whose end may not show yet.
 func (d *decision) waitFor() {
-	for _, p := range d.s.Pods {
-		if at, evicted := d.was.evicted[string(p.UID)]; evicted {
-			d.is.evicted[string(p.UID)] = at
-			d.waiting = d.waiting || d.now.Sub(at) < patience
+	for uid, at := range d.was.evicted {
+		limit := settling
+		if slices.ContainsFunc(d.s.Pods, func(p Pod) bool { return string(p.UID) == uid }) {
+			limit = patience
+		}
+		if d.now.Sub(at) < limit {
+			d.is.evicted[uid] = at
+			d.waiting = true
 		}
 	}
 }

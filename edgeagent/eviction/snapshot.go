@@ -49,7 +49,7 @@ type State struct {
 	since   map[Threshold]time.Time                // thresholds that are met, since when
 	met     []Threshold                            // those of them whose grace is over
 	seen    map[corev1.NodeConditionType]time.Time // when a condition was last called for
-	evicted map[string]time.Time                   // pods by UID, until they have ended
+	evicted map[string]time.Time                   // pods by UID, while they are waited for
 }
 
 // Config is what does not change between decisions.

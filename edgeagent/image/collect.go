@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,10 @@ type Policy struct {
 	// KeepParts is how long a layer that was never fetched to its end is kept to go on from. Zero means a week; a disk
 	// above HighPercent ends its life at once.
 	KeepParts time.Duration
+	// Pinned names images that stay, as a pod would name them.
+	Pinned []string
+	// All has every image go that may, however much room there is.
+	All bool
 }
 
 func (p Policy) withDefaults() Policy {
@@ -50,6 +55,10 @@ func (s *Store) Collect(ctx context.Context, inUse map[string]bool, p Policy, no
 	if err != nil {
 		return Collected{}, err
 	}
+	full = full || p.All
+	if inUse, err = s.withPinned(inUse, p.Pinned); err != nil {
+		return Collected{}, err
+	}
 	var got Collected
 	if err := s.collectParts(p, full, now, &got); err != nil {
 		return got, fmt.Errorf("collect parts: %w", err)
@@ -64,6 +73,36 @@ func (s *Store) Collect(ctx context.Context, inUse map[string]bool, p Policy, no
 		s.log.Info("images collected", "images", len(got.Images), "layers", got.Layers, "parts", got.Parts, "bytes", got.Bytes)
 	}
 	return got, err
+}
+
+// ValidateNames checks names of images as a pod or Policy.Pinned may have them.
+func ValidateNames(names []string) error {
+	var errs []error
+	for _, name := range names {
+		_, err := parse(name)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// withPinned adds the digests that names stand for to those in use.
+func (s *Store) withPinned(inUse map[string]bool, names []string) (map[string]bool, error) {
+	out := maps.Clone(inUse)
+	if out == nil {
+		out = map[string]bool{}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range names {
+		ref, err := parse(name)
+		if err != nil {
+			return nil, fmt.Errorf("pinned image %q: %w", name, err)
+		}
+		if digest := s.refs[ref.Name()]; digest != "" {
+			out[digest] = true
+		}
+	}
+	return out, nil
 }
 
 func (s *Store) tooFull(percent int) (bool, error) {
@@ -82,7 +121,7 @@ func (s *Store) makeRoom(ctx context.Context, inUse map[string]bool, p Policy, n
 	}
 	for _, r := range candidates {
 		full, err := s.tooFull(p.LowPercent)
-		if err != nil || !full || ctx.Err() != nil {
+		if full = full || p.All; err != nil || !full || ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
 		}
 		err = s.forget(r.Digest)
@@ -97,7 +136,7 @@ func (s *Store) makeRoom(ctx context.Context, inUse map[string]bool, p Policy, n
 			return err
 		}
 	}
-	if full, err := s.tooFull(p.HighPercent); err != nil || full {
+	if full, err := s.tooFull(p.HighPercent); err != nil || full && !p.All {
 		return errors.Join(err, fmt.Errorf("%w: %d%% of the disk of %s", ErrStillFull, p.HighPercent, s.path("images")))
 	}
 	return nil

@@ -73,6 +73,9 @@ func (s *Store) Rootfs(_ context.Context, id string, img Image, users Users) (st
 	return target, nil
 }
 
+// Written is the folder of what the container has written to its root file system. It need not exist.
+func (s *Store) Written(id string) string { return s.containerPath(id, "upper") }
+
 func (s *Store) mountRootfs(id string, img Image, users Users, target string) error {
 	m, err := s.claim(id, img, users.FirstID)
 	if err != nil {

@@ -25,6 +25,22 @@ func (f *Folder) Path(uid, container string, attempt int32) string {
 	return filepath.Join(f.dir, uid, container, strconv.Itoa(int(attempt))+suffix)
 }
 
+// Container is the folder of a container's logs. It need not exist.
+func (f *Folder) Container(uid, container string) string { return filepath.Join(f.dir, uid, container) }
+
+// Pods lists the UIDs that have logs.
+func (f *Folder) Pods() ([]string, error) {
+	entries, err := os.ReadDir(f.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var uids []string
+	for _, e := range entries {
+		uids = append(uids, e.Name())
+	}
+	return uids, err
+}
+
 const suffix = ".log"
 
 // Prepare makes the folder for a container's logs and removes those of instances before the last one, which nobody can

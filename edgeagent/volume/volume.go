@@ -68,6 +68,22 @@ func (v *Volumes) Prepare(refs resolve.Refs) error {
 	return errors.Join(errs...)
 }
 
+// Local are the folders in which a pod takes room on the node's disk, by the name of the volume: its emptyDirs, and under
+// names that no volume can have what the agent writes for it.
+func (v *Volumes) Local(p *corev1.Pod) (map[string]string, error) {
+	dir, err := v.podFolder(string(p.UID))
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{"/" + etcFolder: filepath.Join(dir, etcFolder), "/" + terminationFolder: filepath.Join(dir, terminationFolder)}
+	for i := range p.Spec.Volumes {
+		if vol := &p.Spec.Volumes[i]; vol.EmptyDir != nil && vol.EmptyDir.Medium == corev1.StorageMediumDefault {
+			out[vol.Name] = filepath.Join(dir, volumesFolder, vol.Name)
+		}
+	}
+	return out, nil
+}
+
 // errKind names the sources that this agent does not have.
 var errKind = errors.New("this kind of volume is not supported by this node")
 

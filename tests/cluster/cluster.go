@@ -32,6 +32,7 @@ type Options struct {
 	Root    string    // of the repository, for bin/ and .cache/bin; empty finds it from the working directory
 	Out     io.Writer // takes what `skerry up` prints; nil for nowhere
 	Args    []string  // further arguments of `skerry up`
+	Env     []string  // further environment: settings of the coordinator and the agents
 }
 
 // Cluster is a running `skerry up`.
@@ -72,6 +73,7 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	args := append([]string{"up", "--nodes", fmt.Sprint(o.Nodes), "--data-dir", c.DataDir, "--api", "127.0.0.1:0"}, o.Args...)
 	c.cmd = exec.Command(filepath.Join(c.Root, "bin", "skerry"), args...)
 	c.cmd.Stdout, c.cmd.Stderr = c.output, c.output
+	c.cmd.Env = append(os.Environ(), o.Env...)
 	// Ctrl-C is for us, and we say when it stops; should we die, it is told to stop.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := c.start(); err != nil {

@@ -28,7 +28,8 @@ func (u *Up) startNode(ctx context.Context, n *local.Node) error {
 	data, err := yaml.Marshal(map[string]any{
 		"name": n.Name, "state-dir": n.StateDir, "servers": []string{u.natsURL()}, "join-token-file": tokenFile,
 		"address": n.Address.String(), "cgroup-parent": u.cluster.CgroupParent(n.Name),
-		"network": map[string]any{"pod-cidr": podCIDR, "service-cidr": serviceCIDR},
+		"network":  map[string]any{"pod-cidr": podCIDR, "service-cidr": serviceCIDR},
+		"eviction": map[string]any{"hard": thresholds},
 	})
 	if err != nil {
 		return err
@@ -39,6 +40,9 @@ func (u *Up) startNode(ctx context.Context, n *local.Node) error {
 	u.expect(n.Name, true)
 	return u.power(ctx, n, config)
 }
+
+// thresholds of nodes that share one machine's disk with all else on it: that it is mostly full is nothing to be evicted for.
+const thresholds = "memory.available<100Mi,pid.available<5%,nodefs.available<1%,nodefs.inodesFree<1%,imagefs.available<1%,imagefs.inodesFree<1%"
 
 // power switches a node on and, should it die without having been told to, on again.
 func (u *Up) power(ctx context.Context, n *local.Node, config string) error {

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -26,11 +28,17 @@ func forks() {
 	}
 }
 
-// fill writes until it may not, and says why.
-func fill(folder string) error {
-	block := bytes.Repeat([]byte("x"), 1<<20)
-	for i := 0; ; i++ {
-		f, err := os.Create(filepath.Join(folder, fmt.Sprint(i)))
+// fill writes as much as it is told, or until it may not, and says why.
+func fill(args []string) error {
+	block, limit := bytes.Repeat([]byte("x"), 1<<20), math.MaxInt
+	if len(args) > 1 {
+		var err error
+		if limit, err = strconv.Atoi(args[1]); err != nil {
+			return err
+		}
+	}
+	for i := range limit {
+		f, err := os.Create(filepath.Join(args[0], fmt.Sprint(i)))
 		if err == nil {
 			_, err = f.Write(block)
 		}
@@ -41,6 +49,22 @@ func fill(folder string) error {
 			return err
 		}
 	}
+	return nil
+}
+
+var held []byte // for as long as the process lives
+
+func hold(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return err
+	}
+	held = make([]byte, n<<20)
+	for i := 0; i < len(held); i += os.Getpagesize() {
+		held[i] = 1
+	}
+	fmt.Println("holding", len(held), "bytes")
+	return nil
 }
 
 func flood() {

@@ -29,10 +29,11 @@ const usage = `testimage COMMAND
   sleep                wait for SIGTERM
   oom                  allocate memory without end
   forks                start processes without end, and wait for SIGTERM
-  fill FOLDER          write files there without end
+  fill FOLDER [MIB]    write files there without end, or so much, and wait for SIGTERM
+  hold MIB             take so much memory, and wait for SIGTERM
   flood                print lines without end
   overwrite            try to write to the program that started this one
-SIGTERM ends with the code in TERM_CODE, or is ignored if TERM_CODE is "never".
+A command begins after the time in START_AFTER. SIGTERM ends with the code in TERM_CODE, or is ignored if TERM_CODE is "never".
 `
 
 func main() {
@@ -49,6 +50,9 @@ func main() {
 func run(command string, args []string) error {
 	terminated := make(chan os.Signal, 1) // the first is enough
 	signal.Notify(terminated, syscall.SIGTERM)
+	if after, err := time.ParseDuration(os.Getenv("START_AFTER")); err == nil {
+		time.Sleep(after)
+	}
 	switch command {
 	case "serve":
 		go leave(terminated)
@@ -81,7 +85,15 @@ func run(command string, args []string) error {
 		go forks()
 		leave(terminated)
 	case "fill":
-		return fill(args[0])
+		if err := fill(args); err != nil {
+			return err
+		}
+		leave(terminated)
+	case "hold":
+		if err := hold(args[0]); err != nil {
+			return err
+		}
+		leave(terminated)
 	case "flood":
 		flood()
 	case "overwrite":

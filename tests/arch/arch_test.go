@@ -47,7 +47,7 @@ var only = map[string][]string{
 
 // pure packages decide; they have no clock, no I/O, no goroutine, no logger and no context.
 var pure = []string{
-	"api", "coordinator/scheduler", "edgeagent/pod",
+	"api", "coordinator/scheduler", "edgeagent/pod", "edgeagent/eviction",
 	"coordinator/controller/deployment", "coordinator/controller/replicaset", "coordinator/controller/nodelifecycle",
 	"coordinator/controller/garbage", "coordinator/controller/endpoints", "coordinator/controller/rebalance",
 	"coordinator/controller/job", "coordinator/controller/cronjob", "coordinator/controller/history", "coordinator/controller/daemonset",

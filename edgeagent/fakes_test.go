@@ -239,6 +239,18 @@ func (k *fakeKeeper) ExecStream(_ context.Context, _ string, spec keeper.ExecSpe
 	return p, nil, nil
 }
 
+// Attach is ExecStream here.
+func (k *fakeKeeper) Attach(ctx context.Context, id string, s keeper.Streams) (Session, error) {
+	session, _, err := k.ExecStream(ctx, id, keeper.ExecSpec{Args: []string{"attached"}}, s)
+	return session, err
+}
+
+func (k *fakeKeeper) Resize(_ context.Context, id string, width, height uint16) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.begin("resize %s %dx%d", id, width, height)
+}
+
 type fakeSession struct{ done chan struct{} }
 
 func (s *fakeSession) Wait(ctx context.Context) (int, error) {

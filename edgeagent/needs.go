@@ -36,9 +36,12 @@ type Keeper interface {
 	Deadline(ctx context.Context, id string, at time.Duration) error
 	// ExecStream starts a process on the given streams; terminal is its pseudo-terminal if the spec asked for one.
 	ExecStream(ctx context.Context, id string, spec keeper.ExecSpec, streams keeper.Streams) (s Session, terminal *os.File, err error)
+	// Attach connects the streams to a running container's own, and Resize tells its terminal its size.
+	Attach(ctx context.Context, id string, streams keeper.Streams) (Session, error)
+	Resize(ctx context.Context, id string, width, height uint16) error
 }
 
-// Session is a process in a container that somebody talks to; see keeper.Session.
+// Session is a process in a container that somebody talks to, or an attachment to the container; see keeper.Session.
 type Session interface {
 	Wait(ctx context.Context) (int, error)
 	Close() error

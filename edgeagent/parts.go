@@ -284,6 +284,20 @@ func (k *lateKeeper) ExecStream(ctx context.Context, id string, spec keeper.Exec
 	return s, terminal, err
 }
 
+// Attach implements Keeper.
+func (k *lateKeeper) Attach(ctx context.Context, id string, streams keeper.Streams) (s Session, err error) {
+	err = k.with(ctx, func(c *keeper.Client) error {
+		s, err = c.Attach(ctx, id, streams)
+		return err
+	})
+	return s, err
+}
+
+// Resize implements Keeper.
+func (k *lateKeeper) Resize(ctx context.Context, id string, width, height uint16) error {
+	return k.with(ctx, func(c *keeper.Client) error { return c.Resize(ctx, id, width, height) })
+}
+
 func (k *lateKeeper) with(ctx context.Context, f func(*keeper.Client) error) error {
 	c, err := k.dial(ctx)
 	if err != nil {

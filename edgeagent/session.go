@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"skerry.dev/skerry/edgeagent/keeper"
-	"skerry.dev/skerry/edgeagent/logs"
 	"skerry.dev/skerry/edgeagent/network/netns"
 	"skerry.dev/skerry/edgeagent/pod"
 	"skerry.dev/skerry/messaging"
@@ -56,30 +55,60 @@ func (s *streams) serveExec(ctx context.Context, req messaging.OpenRequest, conn
 	if err != nil {
 		return w.SendExit(channels.Exit{Error: err.Error()})
 	}
-	x := &execution{params: req.Params, in: channels.NewReader(conn), out: w}
-	code, err := x.run(ctx, s.node.keeper, id, spec)
-	if err != nil {
-		return errors.Join(w.SendExit(channels.Exit{Error: err.Error()}), err)
+	x := &execution{params: req.Params, terminal: spec.Terminal, in: channels.NewReader(conn), out: w}
+	x.open = func(ctx context.Context, streams keeper.Streams) (session Session, err error) {
+		session, x.screen, err = s.node.keeper.ExecStream(ctx, id, spec, streams)
+		return session, err
 	}
-	return w.SendExit(channels.Exit{Code: code})
+	x.resize = x.resizeScreen
+	return x.serve(ctx)
 }
 
-// execution is one process with its streams.
+// serveAttach carries a container's own streams from now on until it ends.
+func (s *streams) serveAttach(ctx context.Context, req messaging.OpenRequest, conn net.Conn) error {
+	w := channels.NewWriter(conn)
+	id, err := s.instance(ctx, req.Params)
+	if err != nil {
+		return w.SendExit(channels.Exit{Error: err.Error()})
+	}
+	x := &execution{params: req.Params, in: channels.NewReader(conn), out: w}
+	x.open = func(ctx context.Context, streams keeper.Streams) (Session, error) { return s.node.keeper.Attach(ctx, id, streams) }
+	x.resize = func(size channels.Size) {
+		if err := s.node.keeper.Resize(ctx, id, size.Width, size.Height); err != nil {
+			s.node.log.Warn("terminal not resized", "id", id, "err", err)
+		}
+	}
+	return x.serve(ctx)
+}
+
+// execution is one session, a process's or an attachment's, with its streams.
 type execution struct {
+	open     func(context.Context, keeper.Streams) (Session, error)
+	resize   func(channels.Size)
 	params   map[string]string
+	terminal bool // the process gets one instead of streams
 	in       *channels.Reader
 	out      *channels.Writer
 	stdin    *os.File // our end; nil when nobody types
-	terminal *os.File
+	screen   *os.File // our end of the terminal, once open
 	copies   sync.WaitGroup
 }
 
-func (x *execution) run(ctx context.Context, k Keeper, id string, spec keeper.ExecSpec) (int, error) {
-	streams, outputs, err := x.pipes(spec.Terminal)
+// serve runs the session and says how it ended.
+func (x *execution) serve(ctx context.Context) error {
+	code, err := x.run(ctx)
+	if err != nil {
+		return errors.Join(x.out.SendExit(channels.Exit{Error: err.Error()}), err)
+	}
+	return x.out.SendExit(channels.Exit{Code: code})
+}
+
+func (x *execution) run(ctx context.Context) (int, error) {
+	streams, outputs, err := x.pipes()
 	if err != nil {
 		return 0, err
 	}
-	session, terminal, err := k.ExecStream(ctx, id, spec, streams)
+	session, err := x.open(ctx, streams)
 	for _, f := range []*os.File{streams.Stdin, streams.Stdout, streams.Stderr} {
 		if f != nil {
 			_ = f.Close() // the process has its own
@@ -90,9 +119,9 @@ func (x *execution) run(ctx context.Context, k Keeper, id string, spec keeper.Ex
 		return 0, err
 	}
 	defer func() { _ = session.Close() }() // a process that has ended, or that nobody talks to any more
-	if terminal != nil {
-		x.terminal, x.stdin = terminal, terminal
-		outputs = map[byte]*os.File{channels.Stdout: terminal}
+	if x.screen != nil {
+		x.stdin = x.screen
+		outputs = map[byte]*os.File{channels.Stdout: x.screen}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -126,9 +155,9 @@ func (x *execution) drain() {
 }
 
 // pipes makes the ends for the process, and ours.
-func (x *execution) pipes(terminal bool) (streams keeper.Streams, outputs map[byte]*os.File, err error) {
+func (x *execution) pipes() (streams keeper.Streams, outputs map[byte]*os.File, err error) {
 	outputs = map[byte]*os.File{}
-	if terminal {
+	if x.terminal {
 		return streams, outputs, nil
 	}
 	var errs []error
@@ -164,7 +193,7 @@ func (x *execution) close(outputs map[byte]*os.File) {
 	for _, f := range outputs {
 		_ = f.Close() // read to its end
 	}
-	for _, f := range []*os.File{x.stdin, x.terminal} {
+	for _, f := range []*os.File{x.stdin, x.screen} {
 		if f != nil {
 			_ = f.Close() // the process has gone; closing twice is harmless
 		}
@@ -184,62 +213,29 @@ func (x *execution) input() {
 				_, _ = x.stdin.Write(payload) // a process that does not read, or has ended, is no reason to end the session
 			}
 		case channels.Close:
-			if x.stdin != nil && x.terminal == nil {
+			if x.stdin != nil && x.screen == nil {
 				_ = x.stdin.Close() // the process sees the end of its input
 			}
 		case channels.Resize:
-			x.resize(payload)
+			var size channels.Size
+			if json.Unmarshal(payload, &size) == nil {
+				x.resize(size)
+			}
 		}
 	}
 }
 
-func (x *execution) resize(payload []byte) {
-	var size channels.Size
-	if x.terminal == nil || json.Unmarshal(payload, &size) != nil {
+func (x *execution) resizeScreen(size channels.Size) {
+	if x.screen == nil {
 		return
 	}
-	raw, err := x.terminal.SyscallConn()
+	raw, err := x.screen.SyscallConn()
 	if err != nil {
 		return
 	}
 	_ = raw.Control(func(fd uintptr) { // a terminal that has gone has no size
 		_ = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: size.Height, Col: size.Width})
 	})
-}
-
-// attachTarget reads the parameters of an attach: uid, container. The keeper gives nobody a running container's standard input.
-func (s *streams) attachTarget(ctx context.Context, params map[string]string) (logs.Request, error) {
-	r := logs.Request{UID: params["uid"], Container: params["container"], Options: logs.Options{Follow: true}}
-	if params["stdin"] == "true" {
-		return r, errors.New("attaching to a container's standard input is not supported; use exec")
-	}
-	_, err := s.instance(ctx, params)
-	return r, err
-}
-
-// serveAttach carries what a container writes from now on, as its log has it, until it ends.
-func (s *streams) serveAttach(ctx context.Context, cancel func(), req messaging.OpenRequest, conn net.Conn) error {
-	r, err := s.attachTarget(ctx, req.Params)
-	w := channels.NewWriter(conn)
-	if err != nil {
-		return w.SendExit(channels.Exit{Error: err.Error()})
-	}
-	go awaitEnd(conn, cancel)
-	var copies sync.WaitGroup
-	var errs [2]error
-	for i, out := range []struct {
-		name    string
-		channel byte
-	}{{"stdout", channels.Stdout}, {"stderr", channels.Stderr}} {
-		one := r
-		one.Stream = out.name
-		copies.Go(func() { errs[i] = s.node.logs.Copy(ctx, w.Channel(out.channel), one, s.ended(ctx, one)) })
-	}
-	copies.Wait()
-	if err := errors.Join(errs[:]...); err != nil {
-		return errors.Join(w.SendExit(channels.Exit{Error: err.Error()}), err)
-	}
-	return w.SendExit(channels.Exit{})
 }
 
 // target is a port inside a pod.

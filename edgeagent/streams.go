@@ -32,7 +32,7 @@ func (s *streams) check(ctx context.Context, req messaging.OpenRequest) error {
 		_, _, err := s.execTarget(ctx, req.Params)
 		return err
 	case "attach":
-		_, err := s.attachTarget(ctx, req.Params)
+		_, err := s.instance(ctx, req.Params)
 		return err
 	case "portforward":
 		_, err := s.forwardTarget(ctx, req.Params)
@@ -86,7 +86,7 @@ func (s *streams) serve(ctx context.Context, req messaging.OpenRequest, conn net
 	case "exec":
 		err = s.serveExec(ctx, req, conn)
 	case "attach":
-		err = s.serveAttach(ctx, cancel, req, conn)
+		err = s.serveAttach(ctx, req, conn)
 	case "portforward":
 		err = s.serveForward(ctx, req, conn)
 	}

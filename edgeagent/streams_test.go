@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,7 +79,7 @@ func TestStreamsRefuse(t *testing.T) {
 			`waiting to start: ErrImagePull`: {Kind: "logs", Params: map[string]string{"uid": "u2", "container": "app"}},
 			`is not a list of words`:         {Kind: "exec", Params: map[string]string{"uid": "u1", "container": "app", "command": "ls"}},
 			`container app is not running`:   {Kind: "exec", Params: map[string]string{"uid": "u2", "container": "app", "command": `["ls"]`}},
-			`not supported`:                  {Kind: "attach", Params: map[string]string{"uid": "u1", "container": "app", "stdin": "true"}},
+			`container web is not running`:   {Kind: "attach", Params: map[string]string{"uid": "u1", "container": "web", "stdin": "true"}},
 			`port "0"`:                       {Kind: "portforward", Params: map[string]string{"uid": "u1", "port": "0"}},
 			`port "http"`:                    {Kind: "portforward", Params: map[string]string{"uid": "u1", "port": "http"}},
 		} {
@@ -89,35 +90,42 @@ func TestStreamsRefuse(t *testing.T) {
 	})
 }
 
-// TestLogStream: a followed log ends with its container, an attached one says so.
+// TestAttachStream: an attachment carries both ways, tells the terminal its size, and has no exit code but its own.
+func TestAttachStream(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.boot()
+		w.desire(aPod(t, "u1", oneContainer))
+		conn := w.open("attach", map[string]string{"uid": "u1", "container": "app", "stdin": "true", "stdout": "true"})
+		out, in := channels.NewWriter(conn), channels.NewReader(conn)
+		must(t, out.SendSize(channels.Size{Width: 91, Height: 17}))
+		must(t, out.Send(channels.Stdin, []byte("hello")))
+		must(t, out.SendClose(channels.Stdin))
+		got := map[byte]string{}
+		for channel, payload, err := in.Next(); err == nil; channel, payload, err = in.Next() {
+			got[channel] += string(payload)
+		}
+		w.check("output", got, map[byte]string{channels.Stdout: "HELLO", channels.Status: `{"code":7}`})
+		if !slices.Contains(w.keeper.calls, "resize u1-app-0 91x17") {
+			t.Errorf("not resized: %v", w.keeper.calls)
+		}
+	})
+}
+
+// TestLogStream: a followed log ends with its container.
 func TestLogStream(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.boot()
 		w.desire(aPod(t, "u1", `{restartPolicy: Never, containers: [{name: app, image: web}]}`))
 		path := w.keeper.spec("u1-app-0").LogPath
 		must(t, os.WriteFile(path, []byte("2026-03-01T12:00:00Z stdout F hello\n"), 0o600))
-		ended := make(chan string, 2)
-		for kind, read := range map[string]func(io.Reader) string{
-			"logs": func(r io.Reader) string { b, err := io.ReadAll(r); must(t, err); return string(b) },
-			"attach": func(r io.Reader) string {
-				in := channels.NewReader(r)
-				for {
-					channel, payload, err := in.Next()
-					if err != nil || channel == channels.Status {
-						return string(payload)
-					}
-				}
-			},
-		} {
-			conn := w.open(kind, map[string]string{"uid": "u1", "container": "app", "follow": "true"})
-			go func() { ended <- read(conn) }()
-		}
+		ended := make(chan string, 1)
+		conn := w.open("logs", map[string]string{"uid": "u1", "container": "app", "follow": "true"})
+		go func() { b, err := io.ReadAll(conn); must(t, err); ended <- string(b) }()
 		w.settle(time.Minute)
 		w.check("while it runs", len(ended), 0)
 		w.keeper.exit("u1-app-0", 0)
 		w.settle(time.Second)
-		got := map[string]bool{<-ended: true, <-ended: true}
-		w.check("at the end", got, map[string]bool{"hello\n": true, `{"code":0}`: true})
+		w.check("at the end", <-ended, "hello\n")
 	})
 }
 

@@ -66,8 +66,8 @@ func Build(in Input) (keeper.Spec, error) {
 		Resources:   Resources(in.Container, in.PidsLimit),
 		CgroupPath:  path.Join(in.CgroupRoot, "pod"+string(in.Pod.UID), id),
 		OOMScoreAdj: &adj,
-		Terminal:    in.Container.TTY, Stdin: in.Container.Stdin, LogPath: in.LogPath,
-		LogMaxBytes: in.LogMaxBytes, LogMaxFiles: in.LogMaxFiles,
+		Terminal:    in.Container.TTY, Stdin: in.Container.Stdin, StdinOnce: in.Container.StdinOnce,
+		LogPath: in.LogPath, LogMaxBytes: in.LogMaxBytes, LogMaxFiles: in.LogMaxFiles,
 		Sysctls: sysctls(in.Pod),
 	}
 	if !in.IDs.IsZero() {

@@ -55,11 +55,11 @@ type Streams struct {
 	Stdin, Stdout, Stderr *os.File
 }
 
-// Session is a process started by ExecStream. Use it from one goroutine; Close may be called from any.
+// Session is a process started by ExecStream, or an attachment. Use it from one goroutine; Close may be called from any.
 type Session struct {
 	// Terminal is the master side of the pseudo-terminal, nil without one. It is the caller's to use and close.
 	Terminal *os.File
-	// PID is in the keeper's PID namespace.
+	// PID is in the keeper's PID namespace; zero for an attachment.
 	PID  int
 	conn *wire.Conn
 }
@@ -94,16 +94,45 @@ func startSession(ctx context.Context, conn *wire.Conn, id string, spec ExecSpec
 	if err != nil {
 		return nil, err
 	}
-	req := wire.Exec{ID: id, Spec: raw}
-	var files []*os.File
-	for i, f := range []*os.File{streams.Stdin, streams.Stdout, streams.Stderr} {
+	files, has := streams.present()
+	return openSession(ctx, conn, wire.OpStream, wire.Exec{ID: id, Spec: raw, Has: has}, files)
+}
+
+// present lists the streams that are not nil, and says which.
+func (s Streams) present() (files []*os.File, has [3]bool) {
+	for i, f := range []*os.File{s.Stdin, s.Stdout, s.Stderr} {
 		if f != nil {
-			req.Has[i] = true
+			has[i] = true
 			files = append(files, f)
 		}
 	}
+	return files, has
+}
+
+// Attach connects the streams to a container's own: what it writes from now on, not before, and its standard input, if Spec.Stdin gives it
+// one. The session ends with the container, and with Stdin unless Spec.StdinOnce says otherwise; Wait then returns zero, whatever
+// the container's exit code. Who does not read for a while is detached rather than let the container wait. ErrConflict: it does not run.
+func (c *Client) Attach(ctx context.Context, id string, streams Streams) (*Session, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	files, has := streams.present()
+	s, err := openSession(ctx, conn, wire.OpAttach, wire.Attach{ID: id, Has: has}, files)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("attach to %s: %w", id, err), conn.Close())
+	}
+	return s, nil
+}
+
+// Resize tells the terminal of a container its size in characters. Without a terminal nothing happens.
+func (c *Client) Resize(ctx context.Context, id string, width, height uint16) error {
+	return c.call(ctx, wire.OpResize, wire.Resize{ID: id, Width: width, Height: height}, nil)
+}
+
+func openSession(ctx context.Context, conn *wire.Conn, op string, req any, files []*os.File) (*Session, error) {
 	var started wire.Started
-	frame, received, err := roundTrip(ctx, conn, wire.OpAttach, req, files)
+	frame, received, err := roundTrip(ctx, conn, op, req, files)
 	if err == nil {
 		err = reply(frame, &started)
 	}
@@ -134,5 +163,5 @@ func (s *Session) Wait(ctx context.Context) (int, error) {
 	return res.ExitCode, err
 }
 
-// Close kills the process if it still runs and frees the session. It does not close Terminal.
+// Close kills the process if it still runs (an attachment's goes on) and frees the session. It does not close Terminal.
 func (s *Session) Close() error { return s.conn.Close() }

@@ -71,6 +71,8 @@ type Spec struct {
 	Terminal bool `json:"terminal,omitempty"`
 	// Stdin keeps the process's standard input open; otherwise it is /dev/null.
 	Stdin bool `json:"stdin,omitempty"`
+	// StdinOnce ends the standard input with the first attachment to it; without a terminal only. Otherwise it never ends.
+	StdinOnce bool `json:"stdinOnce,omitempty"`
 	// LogPath is the file that gets standard output and error in CRI format; empty means that output is dropped.
 	LogPath string `json:"logPath,omitempty"`
 	// LogMaxBytes is the size at which the log is rotated to LogPath.1; zero means DefaultLogMaxBytes.

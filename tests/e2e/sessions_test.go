@@ -234,6 +234,36 @@ spec:
 	s.wants(shown, "tick ", "got SIGTERM")
 }
 
+// TestRunInteractively: kubectl run gives a container its standard input, which ends with the client unless it is told to stay.
+func TestRunInteractively(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	for name, websocket := range transports {
+		t.Run(name, func(t *testing.T) {
+			s := space{T: t, name: s.name}
+			out, err := s.over(websocket, "abcd1234\n", "run", name, "--image", imageBox, "--restart=Never", "-i", "--rm", "-q", "--", "sh", "-c", "cat && echo ended; exit 7")
+			if code := exitCode(err); code != 7 || !strings.HasPrefix(out, "abcd1234\nended\n") {
+				t.Errorf("exit code %d and %q, want 7 and what was typed: %v", code, out, err)
+			}
+		})
+	}
+	s.kubectlArgs("first\n", "run", "open", "--image", imageBox, "--restart=Never", "-i", "--leave-stdin-open", "-q", "--", "sh", "-c", "cat && echo ended")
+	s.logs("first\n", "open")
+	s.steps(step{args: "attach -i -q open", input: "second\n"})
+	if shown := s.logs("second\n", "open"); strings.Contains(shown, "ended") {
+		t.Errorf("the input ended although it was to stay open:\n%s", shown)
+	}
+	term := s.inTerminal("run", "shell", "--image", imageBox, "--restart=Never", "-it", "--rm", "-q", "--", "sh")
+	term.answers("stty size", "40 100")
+	term.resize(33, 77)
+	term.answers("stty size", "33 77")
+	term.answers("echo still $((40+2))", "still 42")
+	term.typeIn("exit 5\n")
+	if code := term.code(); code != 5 {
+		t.Errorf("exit code %d, want 5; the screen says %q", code, term.seen())
+	}
+}
+
 func TestPortForward(t *testing.T) {
 	t.Parallel()
 	s := newSpace(t)

@@ -171,6 +171,12 @@ func (s *Server) resume(run context.Context, c *container, r *record) error {
 			return err
 		}
 	}
+	if c.stdinOnce && r.Spec.Stdin && !r.StdinEnded {
+		if c.stdin.held, err = holdOpen(s.shelf.path(c.id, stdinFile)); err != nil {
+			return err
+		}
+	}
+	c.stdin.open = c.stdin.open && !r.StdinEnded && !r.Spec.Terminal
 	s.begin(run, c, keeper.Created, sources)
 	if err := s.fence.set(c.id, s.shelf.readDeadline(c.id)); err != nil {
 		return err

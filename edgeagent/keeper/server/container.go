@@ -12,17 +12,19 @@ import (
 
 // container is one container in memory. What is needed rarely (its spec, libcontainer's state) stays on disk.
 type container struct {
-	id       string
-	labels   map[string]string
-	instance string
-	cgroup   string
-	ownPID   bool // it has a PID namespace of its own: the kernel ends all of it with its first process
+	id        string
+	labels    map[string]string
+	instance  string
+	cgroup    string
+	ownPID    bool // it has a PID namespace of its own: the kernel ends all of it with its first process
+	stdinOnce bool // its standard input ends with the first attachment to it
 
 	op sync.Mutex // held by create, start and delete: one at a time per container
 
 	// set before the container can be found, or while op is held and the state is still empty
 	log   *crilog.File
 	pumps sync.WaitGroup
+	taps  taps
 	ended chan struct{} // closed once the exit is recorded and nothing more is written for this container
 
 	recording sync.Mutex // held while the record on disk is altered
@@ -35,6 +37,7 @@ type container struct {
 	startedAt time.Time
 	exit      *keeper.Exit
 	fenced    bool // the keeper killed it for its deadline
+	stdin     stdin
 	gauges    *gauges
 }
 
@@ -42,6 +45,7 @@ func newContainer(spec *keeper.Spec, instance string) *container {
 	return &container{
 		id: spec.ID, labels: spec.Labels, instance: instance, cgroup: spec.CgroupPath,
 		ownPID: spec.Namespaces.PID == "", ended: make(chan struct{}),
+		stdinOnce: spec.StdinOnce && !spec.Terminal, stdin: stdin{open: spec.Stdin},
 	}
 }
 
@@ -83,6 +87,10 @@ func (c *container) exited(e keeper.Exit) {
 		c.proc.close()
 		c.proc = nil
 	}
+	if c.stdin.held != nil {
+		_ = c.stdin.held.Close() // nothing was written through it
+	}
+	c.stdin = stdin{}
 	if c.gauges != nil {
 		c.gauges.close()
 		c.gauges = nil

@@ -20,6 +20,7 @@ type ends struct {
 	stdin, stdout, stderr *os.File // the process's
 	console               *os.File // where libcontainer sends the pseudo-terminal's master
 	terminal              *os.File // our end of console
+	held                  *os.File // ours: keeps a standard input that is to end some day from ending now
 	sources               []source // ours
 }
 
@@ -62,7 +63,7 @@ func (s *Server) openEnds(spec *keeper.Spec) (*ends, error) {
 
 func (e *ends) openPipes(s shelf, spec *keeper.Spec) (err error) {
 	if spec.Stdin {
-		if e.stdin, err = openBlocking(s.path(spec.ID, stdinFile)); err != nil {
+		if err = e.openStdin(s.path(spec.ID, stdinFile), spec.StdinOnce); err != nil {
 			return err
 		}
 	}
@@ -76,6 +77,30 @@ func (e *ends) openPipes(s shelf, spec *keeper.Spec) (err error) {
 		return err
 	}
 	return e.belong(spec.IDs)
+}
+
+// openStdin opens the process's standard input: for writing too, so that it never ends, unless it is for one attachment only. Then
+// we hold the end for writing; it ends early for a process that reads while no keeper runs.
+func (e *ends) openStdin(path string, once bool) (err error) {
+	if !once {
+		e.stdin, err = openBlocking(path)
+		return err
+	}
+	if e.held, err = holdOpen(path); err != nil {
+		return err
+	}
+	e.stdin, err = openAs(path, unix.O_RDONLY) // does not wait: there is a writer
+	return err
+}
+
+// holdOpen opens a pipe for writing, whether or not anybody reads.
+func holdOpen(path string) (*os.File, error) {
+	both, err := openBlocking(path)
+	if err != nil {
+		return nil, err
+	}
+	held, err := openAs(path, unix.O_WRONLY)
+	return held, errors.Join(err, both.Close())
 }
 
 // belong makes the root of a user namespace the owner of the process's streams: a program may open /dev/stdout again.
@@ -112,8 +137,10 @@ func closeSources(sources []source) {
 }
 
 // openBlocking opens a pipe for a process, which expects its streams to block.
-func openBlocking(path string) (*os.File, error) {
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+func openBlocking(path string) (*os.File, error) { return openAs(path, unix.O_RDWR) }
+
+func openAs(path string, mode int) (*os.File, error) {
+	fd, err := unix.Open(path, mode|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -172,6 +199,14 @@ func nonBlocking(f *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
+// takeStdin hands over what the container's standard input needs of us.
+func (e *ends) takeStdin(c *container) {
+	c.stdin.held, e.held = e.held, nil
+	if e.terminal != nil {
+		c.stdin.terminal = e.sources[0].file
+	}
+}
+
 // takeSources hands the reading ends over.
 func (e *ends) takeSources() []source {
 	taken := e.sources
@@ -181,7 +216,7 @@ func (e *ends) takeSources() []source {
 
 // closeOwn closes everything that was not handed over.
 func (e *ends) closeOwn() {
-	for _, f := range []*os.File{e.stdin, e.stdout, e.stderr, e.console, e.terminal} {
+	for _, f := range []*os.File{e.stdin, e.stdout, e.stderr, e.console, e.terminal, e.held} {
 		if f != nil {
 			_ = f.Close() // the process has its own descriptor; nothing was written through ours
 		}
@@ -189,16 +224,17 @@ func (e *ends) closeOwn() {
 	closeSources(e.sources)
 }
 
-// pump moves the output to log, or nowhere when it is nil, until it ends or run does.
-func (src source) pump(run context.Context, log *crilog.File) {
+// pump moves the output to log, or nowhere when it is nil, and to those who are attached, until it ends or run does.
+func (src source) pump(run context.Context, log *crilog.File, taps *taps) {
 	stop := context.AfterFunc(run, func() { _ = src.file.SetReadDeadline(time.Unix(1, 0)) }) // fails only when closed
 	defer stop()
 	defer closeSources([]source{src})
+	from := tapped{waiting: waiting{src.file}, name: src.name, taps: taps}
 	if log == nil {
-		crilog.Discard(waiting{src.file})
+		crilog.Discard(from)
 		return
 	}
-	crilog.Pump(log, src.name, waiting{src.file})
+	crilog.Pump(log, src.name, from)
 }
 
 // waiting is a pipe or terminal one can wait for without giving it a buffer.

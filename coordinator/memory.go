@@ -18,6 +18,16 @@ const (
 	// spareBytes is what the process may hold beside the heap in use and half of that again: stacks, the runtime's own,
 	// and buffers that come and go. It keeps a small coordinator from collecting for nothing.
 	spareBytes = 24 << 20
+
+	// paceEvery is how often the collector's pace is looked after. A heap that is allocated busyTurns times over meanwhile,
+	// twice in a row, is busy.
+	paceEvery = time.Second
+	busyTurns = 4
+	// busyBytes is how much a busy coordinator may allocate from one collection to the next, at least. With the runtime's
+	// own pace, as much as is in use, a small one under load would collect many times a second, for a tenth of its CPU.
+	busyBytes = 96 << 20
+	// calmPercent is the runtime's own pace, see debug.SetGCPercent.
+	calmPercent = 100
 )
 
 // memory keeps the process small. The runtime lets a heap grow to twice what is in use and returns it reluctantly: a
@@ -26,22 +36,56 @@ type memory struct {
 	view    *view.View
 	objects *objects.Store
 	log     *slog.Logger
+
+	allocated uint64 // bytes in all, at the last look
+	busy      int    // looks in a row that found it so
 }
 
 // run tidies until ctx ends.
 func (m *memory) run(ctx context.Context) error {
-	tick := time.NewTicker(tidyEvery)
+	tick, pace := time.NewTicker(tidyEvery), time.NewTicker(paceEvery)
 	defer tick.Stop()
+	defer pace.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-pace.C:
+			m.pace()
 		case now := <-tick.C:
 			m.view.Tidy(now)
 			m.objects.Tidy(now)
 			m.release()
 		}
 	}
+}
+
+// pace lets a small heap grow while it is busy, and takes that back when it is not.
+func (m *memory) pace() {
+	allocated, live := allocations()
+	if allocated-m.allocated >= busyTurns*live {
+		m.busy++
+	} else {
+		m.busy = 0
+	}
+	m.allocated = allocated
+	debug.SetGCPercent(pacePercent(m.busy > 1, live))
+}
+
+// pacePercent is how much may be allocated before the next collection, in percent of what is in use.
+func pacePercent(busy bool, live uint64) int {
+	if !busy {
+		return calmPercent
+	}
+	const least = 8 << 20                                        // what the runtime takes a heap for
+	return max(calmPercent, int(busyBytes*100/max(live, least))) //nolint:gosec // at most 1200
+}
+
+// allocations are the bytes that were ever allocated, and those that were in use at the last collection.
+func allocations() (all, live uint64) {
+	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
+	metrics.Read(samples)
+	return samples[0].Value.Uint64(), samples[1].Value.Uint64()
 }
 
 // release returns memory to the system when much of it is not in use.

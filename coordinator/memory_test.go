@@ -3,6 +3,7 @@ package coordinator
 import (
 	"log/slog"
 	"runtime"
+	"runtime/debug"
 	"testing"
 )
 
@@ -20,3 +21,45 @@ func TestMemoryIsReturned(t *testing.T) {
 		t.Errorf("%d MiB are held, %d before they were of no use", after>>20, before>>20)
 	}
 }
+
+func TestPace(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		busy bool
+		live uint64
+		want int
+	}{
+		{"calm", false, 10 << 20, 100},
+		{"busy and small", true, 24 << 20, 400},
+		{"busy and almost nothing", true, 1, 1200},
+		{"busy and as large as what it may waste", true, 96 << 20, 100},
+		{"busy and large", true, 1 << 30, 100},
+	} {
+		if got := pacePercent(tt.busy, tt.live); got != tt.want {
+			t.Errorf("%s: %d %%, want %d %%", tt.name, got, tt.want)
+		}
+	}
+}
+
+// A process that allocates its heap over and over is let grow, and one that has come to rest is not.
+func TestPaceFollowsWhatIsAllocated(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(calmPercent))
+	m := &memory{log: slog.New(slog.DiscardHandler)}
+	now := func() int { p := debug.SetGCPercent(calmPercent); debug.SetGCPercent(p); return p }
+	for range 2 {
+		_, live := allocations()
+		for range busyTurns*live>>20 + 1 {
+			waste = make([]byte, 1<<20)
+		}
+		m.pace()
+	}
+	if now() <= calmPercent {
+		t.Errorf("%d %% when busy", now())
+	}
+	m.pace()
+	if now() != calmPercent {
+		t.Errorf("%d %% at rest", now())
+	}
+}
+
+var waste []byte // keeps what is allocated from being optimised away

@@ -28,19 +28,15 @@ type publisher struct {
 	last   position // with what is on its way
 	fresh  bool     // the stream was empty: nothing was ever told
 
-	// unanswered are the messages on their way, in order. Each names its place in the stream, so that none is stored
-	// without those before it.
-	unanswered []unanswered
+	// held is the last message, which is not sent yet: settle asks for an answer to it. Each message names its place in the
+	// stream, so that none is stored without those before it, and one answer says enough of all.
+	held     *nats.Msg
+	revision uint64 // of held
+	ahead    int    // messages since the last answer
 
 	// known says of objects met in this session whether they exist, as told so far.
 	known     map[store.Key]bool
 	following bool
-}
-
-// unanswered is a message that the stream has not acknowledged yet.
-type unanswered struct {
-	revision uint64
-	future   jetstream.PubAckFuture
 }
 
 // follow publishes increments.
@@ -209,14 +205,16 @@ func (p *publisher) publish(ctx context.Context, c Change, verb string, at store
 	msg.Header.Set(headerRevision, strconv.FormatUint(at.Revision, 10))
 	msg.Header.Set(headerStream, at.Stream.Format(time.RFC3339Nano))
 	msg.Header.Set(headerSeen, at.Time.Format(time.RFC3339Nano))
-	future, err := p.events.JS.PublishMsgAsync(msg, jetstream.WithRetryAttempts(0), // they would run out of order
-		jetstream.WithMsgID(messageID(c)), jetstream.WithExpectLastSequence(p.last.sequence))
-	if err != nil {
-		return fmt.Errorf("publish change %d: %w", c.Revision, err)
+	msg.Header.Set(jetstream.MsgIDHeader, messageID(c))
+	msg.Header.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(p.last.sequence, 10))
+	if p.held != nil {
+		if err := p.events.JS.Conn().PublishMsg(p.held); err != nil {
+			return fmt.Errorf("publish change %d: %w", p.revision, err)
+		}
 	}
+	p.held, p.revision = msg, c.Revision
 	p.last.sequence++
-	p.unanswered = append(p.unanswered, unanswered{c.Revision, future})
-	if len(p.unanswered) == maxUnanswered {
+	if p.ahead++; p.ahead == maxUnanswered {
 		return p.settle(ctx)
 	}
 	return nil
@@ -224,31 +222,20 @@ func (p *publisher) publish(ctx context.Context, c Change, verb string, at store
 
 // settle waits until all that was published is stored.
 func (p *publisher) settle(ctx context.Context) error {
+	if p.held == nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, publishLimit)
 	defer cancel()
-	place := p.last.sequence - uint64(len(p.unanswered)) // of the last message that is stored for sure
-	for _, u := range p.unanswered {
-		place++
-		if err := u.await(ctx, place); err != nil {
-			return fmt.Errorf("publish change %d: %w", u.revision, err)
-		}
+	ack, err := p.events.JS.PublishMsg(ctx, p.held, jetstream.WithRetryAttempts(0)) // a second one would be out of place
+	if err != nil {
+		return fmt.Errorf("publish change %d: %w", p.revision, err)
 	}
-	p.unanswered = p.unanswered[:0]
+	if ack.Duplicate || ack.Sequence != p.last.sequence {
+		return fmt.Errorf("publish change %d: the stream has it already, at %d", p.revision, ack.Sequence)
+	}
+	p.held, p.ahead = nil, 0
 	return nil
-}
-
-func (u unanswered) await(ctx context.Context, place uint64) error {
-	select {
-	case ack := <-u.future.Ok():
-		if ack.Duplicate || ack.Sequence != place {
-			return fmt.Errorf("the stream has it already, at %d", ack.Sequence)
-		}
-		return nil
-	case err := <-u.future.Err():
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // encodeChange is json.Marshal, but for the object: it is valid and compact already, so it is not looked through again.

@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -83,9 +84,18 @@ func parseKey(data []byte) (*ecdsa.PrivateKey, string, error) {
 	return key, base64.RawURLEncoding.EncodeToString(sum[:]), nil
 }
 
-// sign makes a token of the claims.
+// sign makes a token of the claims, for each pod that is placed. The library's builder of claims would take them apart and
+// put them together again, for as much as the signature costs.
 func (k *Keys) sign(c claims) (string, error) {
-	return jwt.Signed(k.signer).Claims(c).Serialize()
+	payload, err := json.Marshal(c)
+	if err != nil {
+		return "", err
+	}
+	signed, err := k.signer.Sign(payload)
+	if err != nil {
+		return "", err
+	}
+	return signed.CompactSerialize()
 }
 
 // errForeign says that a text is no token of this cluster.

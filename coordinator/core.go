@@ -147,7 +147,7 @@ func (c *Core) openStreams(ctx context.Context) (err error) {
 	if c.state, err = store.Open(ctx, js, store.Options{Storage: storage, Room: c.link.Room, Stage: c.link.Stage, Logger: c.log.With("part", "store")}); err != nil {
 		return err
 	}
-	if c.assigned, err = assign.Open(ctx, js, assign.Options{Storage: storage}); err != nil {
+	if c.assigned, err = assign.Open(ctx, js, assign.Options{Storage: storage, Stage: c.link.Stage, Logger: c.log.With("part", "assign")}); err != nil {
 		return err
 	}
 	host, err := os.Hostname()

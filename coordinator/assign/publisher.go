@@ -69,8 +69,8 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-// parallelNodes bounds how many nodes are written to at once: the store syncs each write, and more than a few only queue.
-const parallelNodes = 8
+// parallelNodes bounds how many nodes are written to at once: the stream syncs together what is put at the same time.
+const parallelNodes = 64
 
 // lagCheck is how often heartbeats are compared with what was published. Publishing on core NATS is at most once: a node
 // that missed a message is asked to read its keys again when two checks in a row find it behind.

@@ -7,18 +7,24 @@ package assign
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"skerry.dev/skerry/messaging"
+	"skerry.dev/skerry/messaging/batch"
 )
 
 // Options configure the stream.
 type Options struct {
 	Replicas int                   // 1, 3 or 5; 0 means 1
 	Storage  jetstream.StorageType // FileStorage (0) but in virtual-time tests
+	// Stage, called once the stream is there, has the server keep batches on their way in memory. Nil or an error means that
+	// they take files, which pays for large ones only.
+	Stage  func(stream string) error
+	Logger *slog.Logger // nil logs nothing
 }
 
 // requestTime bounds a request whose context has no deadline.
@@ -34,10 +40,14 @@ const (
 type Store struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
+	rounds rounds
 }
 
 // Open creates the stream, or opens it and brings its configuration up to date.
 func Open(ctx context.Context, js jetstream.JetStream, o Options) (*Store, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:              messaging.StreamAssign,
 		Description:       "Skerry desired state of nodes; derived from the objects",
@@ -50,6 +60,8 @@ func Open(ctx context.Context, js jetstream.JetStream, o Options) (*Store, error
 		Storage:           o.Storage,
 		Replicas:          max(o.Replicas, 1),
 		AllowDirect:       true, // the only read that nodes have
+
+		AllowAtomicPublish: true, // see rounds
 		RePublish: &jetstream.RePublish{
 			Source: messaging.AssignRepublishSource, Destination: messaging.AssignRepublishDestination,
 		},
@@ -57,7 +69,8 @@ func Open(ctx context.Context, js jetstream.JetStream, o Options) (*Store, error
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", messaging.StreamAssign, err)
 	}
-	return &Store{js: js, stream: stream}, nil
+	least := batch.Least(messaging.StreamAssign, o.Storage, o.Replicas, o.Stage, o.Logger)
+	return &Store{js: js, stream: stream, rounds: rounds{least: least}}, nil
 }
 
 // Put stores a part and returns its sequence. signature is Signer.Sign over messaging.AssignKey(node, part) and data. After
@@ -67,11 +80,11 @@ func (s *Store) Put(ctx context.Context, node, part string, data []byte, signatu
 	defer cancel()
 	m := &nats.Msg{Subject: messaging.AssignKey(node, part), Data: data, Header: nats.Header{}}
 	m.Header.Set(messaging.SignatureHeader, signature)
-	ack, err := s.js.PublishMsg(ctx, m)
+	sequence, err := s.publish(ctx, m)
 	if err != nil {
 		return 0, fmt.Errorf("assign %s: %w", m.Subject, err)
 	}
-	return ack.Sequence, nil
+	return sequence, nil
 }
 
 // Delete removes a part and leaves nothing behind; a missing one is no error. Nodes are not told: what they should drop

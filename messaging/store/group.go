@@ -2,37 +2,13 @@ package store
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"strconv"
 	"sync"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 
-	"skerry.dev/skerry/messaging"
-)
-
-// What one batch may hold. The bytes keep it well below what each write leaves free on the disk (reserveBytes).
-const (
-	groupWrites = maxInFlight
-	groupBytes  = 2 << 20
-)
-
-// A batch costs the server more than a message: it is staged, then copied. From so many writes on it is cheaper all the
-// same, since it is synced once: by memory that stages it (Options.Stage), or by files, each of which is synced too.
-const (
-	groupFromMemory = 4
-	groupFromFiles  = 32
-)
-
-// Headers of atomic batches, for which nats.go has no names.
-const (
-	batchIDHeader       = "Nats-Batch-Id"
-	batchSequenceHeader = "Nats-Batch-Sequence"
-	batchCommitHeader   = "Nats-Batch-Commit"
+	"skerry.dev/skerry/messaging/batch"
 )
 
 // group lets writes that meet share one sync of the disk. They go in rounds: what comes while a round is on its way is the
@@ -96,7 +72,7 @@ func (g *group) next() []*ticket {
 			t.settle(0, open, context.Cause(t.ctx))
 			continue
 		}
-		fits := len(round) == 0 || len(round) < groupWrites && bytes+len(t.write.value) <= groupBytes
+		fits := len(round) == 0 || len(round) < batch.MaxMessages && bytes+len(t.write.value) <= batch.MaxBytes
 		if !fits || subjects[t.write.subject] {
 			rest = append(rest, t)
 			continue
@@ -164,47 +140,16 @@ func (s *Store) batched(round []*ticket, last uint64) {
 	}
 }
 
-// sendBatch sends a batch and returns the sequence of its last message. Only the last one is answered.
+// sendBatch sends a batch and returns the sequence of its last message.
 func (s *Store) sendBatch(ctx context.Context, round []*ticket, expected uint64) (uint64, error) {
-	id := nuid.Next()
+	messages := make([]*nats.Msg, len(round))
 	for i, t := range round {
-		m := t.write.message()
-		m.Header.Set(batchIDHeader, id)
-		m.Header.Set(batchSequenceHeader, strconv.Itoa(i+1))
-		if i == 0 && s.fence.active() {
-			m.Header.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(expected, 10))
-		}
-		if i == len(round)-1 {
-			m.Header.Set(batchCommitHeader, "1")
-			return s.requestBatch(ctx, m, len(round))
-		}
-		if err := s.nc.PublishMsg(m); err != nil {
-			return 0, err
-		}
+		messages[i] = t.write.message()
 	}
-	return 0, errors.New("empty batch")
-}
-
-func (s *Store) requestBatch(ctx context.Context, commit *nats.Msg, count int) (uint64, error) {
-	answer, err := s.nc.RequestMsgWithContext(ctx, commit)
-	if err != nil {
-		return 0, err
+	if s.fence.active() {
+		messages[0].Header.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(expected, 10))
 	}
-	var ack struct {
-		Error    *jetstream.APIError `json:"error"`
-		Sequence uint64              `json:"seq"`
-		Count    int                 `json:"count"`
-	}
-	if err := json.Unmarshal(answer.Data, &ack); err != nil {
-		return 0, fmt.Errorf("answer to a batch on %s: %w", messaging.StreamState, err)
-	}
-	if ack.Error != nil {
-		return 0, ack.Error
-	}
-	if ack.Count != count || ack.Sequence < uint64(count) { //nolint:gosec // the count is ours, and positive
-		return 0, fmt.Errorf("answer to a batch of %d on %s: %d stored, the last as %d", count, messaging.StreamState, ack.Count, ack.Sequence)
-	}
-	return ack.Sequence, nil
+	return batch.Publish(ctx, s.nc, messages)
 }
 
 // horizon holds back what watches have heard of but is perhaps not on disk yet. A message by itself is synced before it is

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"skerry.dev/skerry/messaging"
+	"skerry.dev/skerry/messaging/batch"
 )
 
 // Errors of the store, for errors.Is.
@@ -109,23 +110,8 @@ func Open(ctx context.Context, js jetstream.JetStream, o Options) (*Store, error
 	return &Store{
 		js: own, nc: own.Conn(), api: apiPrefix(own.Options()), log: o.Logger, markerTTL: o.MarkerTTL, room: o.Room,
 		inFlight: make(chan struct{}, maxInFlight), fence: fence{deposed: make(chan struct{})},
-		group: group{least: leastGroup(o)},
+		group: group{least: batch.Least(messaging.StreamState, o.Storage, o.Replicas, o.Stage, o.Logger)},
 	}, nil
-}
-
-// leastGroup is how many writes make a batch.
-func leastGroup(o Options) int {
-	if o.Storage == jetstream.MemoryStorage || o.Replicas > 1 {
-		return groupFromMemory // the server stages these in memory by itself
-	}
-	if o.Stage == nil {
-		return groupFromFiles
-	}
-	if err := o.Stage(messaging.StreamState); err != nil {
-		o.Logger.Warn("batches are not staged in memory; many writes at once will be slower", "stream", messaging.StreamState, "err", err)
-		return groupFromFiles
-	}
-	return groupFromMemory
 }
 
 // ownJetStream has its own limits on publications in flight, which the caller's knows nothing of.

@@ -29,8 +29,10 @@ func TestPodUpdates(t *testing.T) {
 		{"limits", func(p *corev1.Pod) { p.Spec.Containers[0].Resources.Limits["memory"] = resource.MustParse("2Gi") }, "spec"},
 		{"image", func(p *corev1.Pod) { p.Spec.Containers[0].Image = "" }, "spec.containers[0].image"},
 		{"mirror annotation", func(p *corev1.Pod) { p.Annotations[corev1.MirrorPodAnnotationKey] = "x" }, "metadata.annotations[kubernetes.io/config.mirror]"},
-		{"an annotation of upstream's that goes", func(p *corev1.Pod) { delete(p.Annotations, "container.apparmor.security.beta.kubernetes.io/main") },
-			"metadata.annotations[container.apparmor.security.beta.kubernetes.io/main]"},
+		{
+			"an annotation of upstream's that goes", func(p *corev1.Pod) { delete(p.Annotations, "container.apparmor.security.beta.kubernetes.io/main") },
+			"metadata.annotations[container.apparmor.security.beta.kubernetes.io/main]",
+		},
 		{"bad deletion cost", func(p *corev1.Pod) { p.Annotations[corev1.PodDeletionCost] = "much" }, "metadata.annotations[controller.kubernetes.io/pod-deletion-cost]"},
 	}
 	for _, tt := range tests {

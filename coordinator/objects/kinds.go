@@ -6,6 +6,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -34,6 +35,10 @@ var (
 	volumes        = resource.ForObject((*corev1.PersistentVolume)(nil))
 	claims         = resource.ForObject((*corev1.PersistentVolumeClaim)(nil))
 	storageClasses = resource.ForObject((*storagev1.StorageClass)(nil))
+
+	ingresses       = resource.ForObject((*networkingv1.Ingress)(nil))
+	ingressClasses  = resource.ForObject((*networkingv1.IngressClass)(nil))
+	networkPolicies = resource.ForObject((*networkingv1.NetworkPolicy)(nil))
 
 	roles               = resource.ForObject((*rbacv1.Role)(nil))
 	roleBindings        = resource.ForObject((*rbacv1.RoleBinding)(nil))
@@ -76,6 +81,9 @@ func (s *Store) allStrategies() map[*resource.Resource]*strategy {
 		volumes:                 s.volumeStrategy(),
 		claims:                  s.claimStrategy(),
 		storageClasses:          storageClassStrategy(),
+		ingresses:               s.ingressStrategy(),
+		ingressClasses:          ingressClassStrategy(),
+		networkPolicies:         networkPolicyStrategy(),
 		roles:                   {createOnUpdate: true},
 		roleBindings:            {createOnUpdate: true},
 		clusterRoles:            {createOnUpdate: true},

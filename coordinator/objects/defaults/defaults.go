@@ -16,6 +16,7 @@ import (
 	coredefaults "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/core/v1/helper/qos"
 	discoverydefaults "k8s.io/kubernetes/pkg/apis/discovery/v1"
+	networkingdefaults "k8s.io/kubernetes/pkg/apis/networking/v1"
 	rbacdefaults "k8s.io/kubernetes/pkg/apis/rbac/v1"
 	schedulingdefaults "k8s.io/kubernetes/pkg/apis/scheduling/v1"
 	storagedefaults "k8s.io/kubernetes/pkg/apis/storage/v1"
@@ -30,7 +31,7 @@ func New() (*Defaulter, error) {
 	for _, register := range []func(*runtime.Scheme) error{
 		coredefaults.RegisterDefaults, appsdefaults.RegisterDefaults, batchdefaults.RegisterDefaults,
 		schedulingdefaults.RegisterDefaults, coordinationdefaults.RegisterDefaults, discoverydefaults.RegisterDefaults, autoscalingdefaults.RegisterDefaults,
-		rbacdefaults.RegisterDefaults, storagedefaults.RegisterDefaults,
+		rbacdefaults.RegisterDefaults, storagedefaults.RegisterDefaults, networkingdefaults.RegisterDefaults,
 	} {
 		if err := register(d.scheme); err != nil {
 			return nil, fmt.Errorf("register defaults: %w", err)

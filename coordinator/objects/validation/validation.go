@@ -24,6 +24,8 @@ import (
 	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/discovery"
 	discoveryv1 "k8s.io/kubernetes/pkg/apis/discovery/v1"
+	"k8s.io/kubernetes/pkg/apis/networking"
+	networkingv1 "k8s.io/kubernetes/pkg/apis/networking/v1"
 	"k8s.io/kubernetes/pkg/apis/policy"
 	policyv1 "k8s.io/kubernetes/pkg/apis/policy/v1"
 	"k8s.io/kubernetes/pkg/apis/rbac"
@@ -60,7 +62,7 @@ func New() (*Validator, error) {
 		batch.AddToScheme, batchv1.AddToScheme,
 		coordination.AddToScheme, coordinationv1.AddToScheme, discovery.AddToScheme, discoveryv1.AddToScheme,
 		scheduling.AddToScheme, schedulingv1.AddToScheme, policy.AddToScheme, policyv1.AddToScheme,
-		rbac.AddToScheme, rbacv1.AddToScheme, storage.AddToScheme, storagev1.AddToScheme,
+		rbac.AddToScheme, rbacv1.AddToScheme, storage.AddToScheme, storagev1.AddToScheme, networking.AddToScheme, networkingv1.AddToScheme,
 	} {
 		if err := add(v.scheme); err != nil {
 			return nil, fmt.Errorf("register conversions: %w", err)
@@ -76,6 +78,7 @@ func New() (*Validator, error) {
 	v.addPolicy()
 	v.addRBAC()
 	v.addStorage()
+	v.addNetworking()
 	v.addRest()
 	return v, nil
 }

@@ -3,7 +3,6 @@ package coordinator
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -67,9 +66,15 @@ func (c *Coordinator) newServer(now time.Time) (*embedded.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	authorities, err := c.identity.authorities()
+	if err != nil {
+		return nil, err
+	}
 	return embedded.New(embedded.Options{
 		StoreDir: filepath.Join(c.config.StateDir, "nats"), Host: host, Port: port, Auth: c.gate,
-		TLS:    &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13},
+		TLS: &tls.Config{ // nodes show a key instead of a certificate
+			Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13, ClientCAs: authorities, ClientAuth: tls.VerifyClientCertIfGiven,
+		},
 		Logger: c.log.With("part", "nats"),
 	})
 }
@@ -175,9 +180,9 @@ func (p *parts) apiTLS(host string) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(p.identity.authority.PEM()) {
-		return nil, errors.New("the certificate authority's certificate is unreadable")
+	pool, err := p.identity.authorities()
+	if err != nil {
+		return nil, err
 	}
 	return &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }

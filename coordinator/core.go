@@ -24,6 +24,7 @@ import (
 	"skerry.dev/skerry/coordinator/access/token"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	assignments "skerry.dev/skerry/coordinator/assign"
+	"skerry.dev/skerry/coordinator/audit"
 	"skerry.dev/skerry/coordinator/automation"
 	"skerry.dev/skerry/coordinator/controller"
 	"skerry.dev/skerry/coordinator/controller/autoscaler"
@@ -63,6 +64,7 @@ type Core struct {
 	link     Link
 	identity *identity
 	gate     *gatekeeper
+	audit    *audit.Log // nil keeps nothing
 	started  time.Time
 	view     *view.View
 	access   *rbac.Authorizer
@@ -242,7 +244,7 @@ func (c *Core) decide(ctx context.Context, g *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
-	c.gate.open(fleet.NewEnrolment(c.view, c.objects, c.log))
+	c.gate.open(fleet.NewEnrolment(c.view, c.objects, c.log), c.view, c.access, c.accounts)
 	changes, stop := c.view.Changed()
 	publisher := c.newPublisher(changes)
 	g.Go(func() error { return c.awaitDeposition(ctx) })
@@ -302,7 +304,9 @@ func (c *Core) newShell() (*controller.Shell, error) {
 
 func (c *Core) newAutomation() (*automation.Endpoints, *automation.Events, error) {
 	log := c.log.With("part", "automation")
-	endpoint, err := automation.NewEndpoints(automation.EndpointsConfig{Conn: c.link.Conn, View: c.view, Objects: c.objects, Log: log})
+	endpoint, err := automation.NewEndpoints(automation.EndpointsConfig{
+		Conn: c.link.Conn, View: c.view, Objects: c.objects, Callers: c.gate, Access: c.access, Audit: c.audit, Log: log,
+	})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -64,6 +65,15 @@ func openIdentity(stateDir string, now time.Time) (*identity, error) {
 	mac := hmac.New(sha256.New, signing)
 	mac.Write([]byte("skerry assignment digests"))
 	return &identity{authority: authority, signer: signer, seal: seal, digestKey: mac.Sum(nil), token: string(admin), accounts: accounts}, nil
+}
+
+// authorities are those whose client certificates are believed.
+func (id *identity) authorities() (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(id.authority.PEM()) {
+		return nil, errors.New("the certificate authority's certificate is unreadable")
+	}
+	return pool, nil
 }
 
 // openAccountKeys loads the keys of ServiceAccounts' tokens. To change the key, rename its file to one of formerAccountKeys

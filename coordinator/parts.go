@@ -18,7 +18,6 @@ import (
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/coordinator/apiserver"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
-	"skerry.dev/skerry/coordinator/audit"
 	"skerry.dev/skerry/coordinator/automation"
 	"skerry.dev/skerry/coordinator/metrics"
 	"skerry.dev/skerry/coordinator/web"
@@ -31,17 +30,16 @@ import (
 type parts struct {
 	*Core
 	tokens   authn.Tokens
-	audit    *audit.Log
 	registry *registry.Registry
 	images   *messaging.StreamListener
 	pods     net.Listener // what programs on nodes ask of the API
 }
 
 func (c *Coordinator) newParts(ctx context.Context, conn *nats.Conn, js jetstream.JetStream) (*parts, error) {
-	p := &parts{tokens: c.tokens, audit: c.audit}
+	p := &parts{tokens: c.tokens}
 	var err error
 	p.Core, err = newCore(ctx, c.config, Link{Conn: conn, JetStream: js, Disconnect: c.server.DisconnectNode, Room: c.server.Room, Stage: c.server.Stage},
-		&Core{identity: c.identity, gate: c.gate, started: c.started, log: c.log})
+		&Core{identity: c.identity, gate: c.gate, audit: c.audit, started: c.started, log: c.log})
 	if err != nil {
 		return nil, err
 	}

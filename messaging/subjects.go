@@ -124,6 +124,11 @@ func EventSubject(namespace, kind, name, verb string) string {
 	return root + "evt." + Token(namespace) + "." + kind + "." + Token(name) + "." + verb
 }
 
+// EventSubjects matches every change of a kind in a namespace. namespace is a Token, or "*" for all; so may kind be.
+func EventSubjects(namespace, kind string) string {
+	return root + "evt." + namespace + "." + kind + ".>"
+}
+
 // EventAll matches every change.
 const EventAll = root + "evt.>"
 

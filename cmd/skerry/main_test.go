@@ -92,7 +92,7 @@ func TestHelpSaysOurName(t *testing.T) {
 	want(t, say(t, "options"), "--kubeconfig", "--as")
 	want(t, say(t, "token", "--help"), "A join token lets one machine", "create  ")
 	want(t, say(t, "token", "create", "--help"), "only the node of this name may use it", "!`")
-	want(t, say(t, "user", "add", "--help"), "CANNOT BE REVOKED", "skerry create rolebinding deployers", "a group that the user is in")
+	want(t, say(t, "user", "add", "--help"), "CANNOT BE REVOKED", "skerry create rolebinding deployers", "a group that the user is in", "--inbox-prefix _INBOX.ci")
 }
 
 func TestVersion(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	"sigs.k8s.io/yaml"
@@ -74,7 +73,7 @@ func (s *Server) audit(c *call, err error) {
 	s.record(c.r, c.attributes(), status, func(e *auditv1.Event) {
 		e.ObjectRef.APIVersion = c.version
 		if e.Level == auditv1.LevelRequest {
-			e.RequestObject = c.sentObject(e)
+			c.addSent(e)
 		}
 	})
 }
@@ -94,14 +93,11 @@ func (s *Server) auditPath(r *http.Request, code int) {
 	s.record(r, access.Attributes{Verb: strings.ToLower(r.Method), Path: r.URL.Path}, metav1.Status{Code: int32(code)}, func(*auditv1.Event) {})
 }
 
-// record makes the event. What was refused leaves a line whatever it was for.
+// record makes the event, if there is to be one.
 func (s *Server) record(r *http.Request, a access.Attributes, status metav1.Status, add func(*auditv1.Event)) {
-	level := audit.LevelOf(s.Audit.Level(), a)
+	level := audit.LevelOfAnswer(s.Audit.Level(), a, status.Code)
 	if level == auditv1.LevelNone {
-		if refused := status.Code == http.StatusUnauthorized || status.Code == http.StatusForbidden; !refused || s.Audit.Level() == auditv1.LevelNone {
-			return
-		}
-		level = auditv1.LevelMetadata
+		return
 	}
 	t := trailOf(r.Context())
 	a.User = t.user
@@ -127,29 +123,12 @@ func sources(r *http.Request) []string {
 	return []string{host}
 }
 
-// maxSent bounds the bodies in the audit log, in bytes of JSON.
-const maxSent = 64 << 10
-
-// bodyAnnotation says why an event has no body.
-const bodyAnnotation = "audit.skerry.dev/body"
-
-// sentObject is the body of the call, in JSON, or nil for none and for one that is too long.
-func (c *call) sentObject(e *auditv1.Event) *runtime.Unknown {
-	if len(c.sent) == 0 {
-		return nil
+// addSent adds the body of the call.
+func (c *call) addSent(e *auditv1.Event) {
+	if len(c.sent) > 0 {
+		body, err := c.sentJSON()
+		audit.Sent(e, body, err)
 	}
-	body, err := c.sentJSON()
-	if err == nil && len(body) > maxSent {
-		err = fmt.Errorf("%d bytes are too many", len(body))
-	}
-	if err != nil {
-		if e.Annotations == nil {
-			e.Annotations = map[string]string{}
-		}
-		e.Annotations[bodyAnnotation] = audit.Bounded("left out: " + err.Error())
-		return nil
-	}
-	return &runtime.Unknown{Raw: body, ContentType: runtime.ContentTypeJSON}
 }
 
 func (c *call) sentJSON() ([]byte, error) {

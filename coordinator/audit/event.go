@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"fmt"
 	"strings"
 	"unicode/utf8"
 
@@ -9,6 +10,7 @@ import (
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"skerry.dev/skerry/coordinator/access"
@@ -79,4 +81,27 @@ func Bounded(text string) string {
 		cut = cut[:len(cut)-1]
 	}
 	return strings.ToValidUTF8(cut, "?") + "...TRUNCATED"
+}
+
+// maxSent bounds the bodies of requests in events, in bytes of JSON.
+const maxSent = 64 << 10
+
+// bodyAnnotation says why an event has no body.
+const bodyAnnotation = "audit.skerry.dev/body"
+
+// Sent adds the body of the request, in JSON, or says why it is left out: because it is too long, or by err. An empty body
+// adds nothing.
+func Sent(e *auditv1.Event, body []byte, err error) {
+	if err == nil && len(body) > maxSent {
+		err = fmt.Errorf("%d bytes are too many", len(body))
+	}
+	switch {
+	case err != nil:
+		if e.Annotations == nil {
+			e.Annotations = map[string]string{}
+		}
+		e.Annotations[bodyAnnotation] = Bounded("left out: " + err.Error())
+	case len(body) > 0:
+		e.RequestObject = &runtime.Unknown{Raw: body, ContentType: runtime.ContentTypeJSON}
+	}
 }

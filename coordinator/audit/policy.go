@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -38,6 +39,15 @@ func LevelOf(configured auditv1.Level, a access.Attributes) auditv1.Level {
 		return auditv1.LevelMetadata
 	}
 	return configured
+}
+
+// LevelOfAnswer is LevelOf for a request that was answered: what was refused leaves a line whatever it was for.
+func LevelOfAnswer(configured auditv1.Level, a access.Attributes, code int32) auditv1.Level {
+	level := LevelOf(configured, a)
+	if level == auditv1.LevelNone && configured != auditv1.LevelNone && (code == http.StatusUnauthorized || code == http.StatusForbidden) {
+		return auditv1.LevelMetadata
+	}
+	return level
 }
 
 func reads(verb string) bool {

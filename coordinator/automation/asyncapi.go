@@ -37,7 +37,8 @@ type document struct {
 func Document(version string) ([]byte, error) {
 	d := document{channels: object{}, operations: object{}}
 	for _, s := range served() {
-		d.addRequest(s.operation(), s.subject(), s.verb.description(s.res), json.RawMessage(s.verb.request), json.RawMessage(s.verb.response(s.res)))
+		operation := d.addRequest(s.operation(), s.subject(), s.verb.description(s.res), json.RawMessage(s.verb.request), json.RawMessage(s.verb.response(s.res)))
+		operation.need(s.res, s.verb)
 	}
 	d.addRequest(documentName, DocumentSubject, "this document", json.RawMessage(documentRequest), json.RawMessage(documentResponse))
 	d.addChanges()
@@ -49,7 +50,7 @@ func Document(version string) ([]byte, error) {
 		},
 		"defaultContentType": "application/json",
 		"channels":           d.channels, "operations": d.operations,
-		"components": object{"messages": object{"error": object{
+		"components": object{"securitySchemes": securitySchemes(), "messages": object{"error": object{
 			"summary": "why the request failed: a Status of v1",
 			"headers": object{"type": "object", "required": []string{micro.ErrorCodeHeader}, "properties": object{
 				micro.ErrorCodeHeader: object{"type": "string", "description": "as of HTTP"},
@@ -60,15 +61,37 @@ func Document(version string) ([]byte, error) {
 	})
 }
 
+// securitySchemes are the ways to log in.
+func securitySchemes() object {
+	return object{
+		"certificate": object{"type": "X509", "description": "a client certificate of the cluster's authority, as skerry user add --pem writes it"},
+		"token":       object{"type": "userPassword", "description": "a bearer token of the Kubernetes API, the administrator's or a ServiceAccount's, as the password; the user name does not matter"},
+	}
+}
+
+// need says what a user must be allowed to do by RBAC, for programs that want to know.
+func (o object) need(res *resource.Resource, v verb) {
+	verbs := []string{v.right}
+	if v.right == "patch" {
+		verbs = append(verbs, "create")
+	}
+	text := fmt.Sprintf("The user needs the right to %s the resource %s", v.right, res.GroupResource())
+	if v.right == "patch" {
+		text += ", and to create it when it does not exist"
+	}
+	o["description"] = text + ", as over HTTP. Impersonation is not offered."
+	o["x-skerry-rbac"] = object{"apiGroup": res.GVK.Group, "resource": res.Plural, "verbs": verbs}
+}
+
 func ref(path ...string) object { return object{"$ref": "#/" + strings.Join(path, "/")} }
 
-// addRequest describes a subject that answers.
-func (d *document) addRequest(name, subject, summary string, request, response any) {
+// addRequest describes a subject that answers, and returns its operation.
+func (d *document) addRequest(name, subject, summary string, request, response any) object {
 	reply := name + "-reply"
 	d.channels[name] = object{"address": subject, "messages": object{"request": object{"payload": request}}}
 	d.channels[reply] = object{"address": nil, "messages": object{"response": object{"payload": response}, "error": ref("components", "messages", "error")}}
-	d.operations[name] = object{
-		"action": "receive", "summary": summary, "channel": ref("channels", name),
+	operation := object{
+		"action": "receive", "summary": summary, "channel": ref("channels", name), "security": security(),
 		"messages": []object{ref("channels", name, "messages", "request")},
 		"reply": object{
 			"address": object{"location": "$message.header#/reply", "description": "the reply subject of the NATS message"},
@@ -78,12 +101,14 @@ func (d *document) addRequest(name, subject, summary string, request, response a
 			},
 		},
 	}
+	d.operations[name] = operation
+	return operation
 }
 
 // addChanges describes the stream of changes.
 func (d *document) addChanges() {
 	const name = "changes"
-	kinds := []string{"state"} // of a RESYNC
+	kinds := []string{resyncKind}
 	seen := map[string]bool{}
 	for _, s := range served() {
 		if !seen[s.res.Plural] {
@@ -101,8 +126,13 @@ func (d *document) addChanges() {
 	}
 	d.operations[name] = object{
 		"action": "send", "summary": "every change of every object, once and in order; kept in the stream " + messaging.StreamEvents,
-		"channel": ref("channels", name), "messages": []object{ref("channels", name, "messages", "change")},
+		"description": "A user hears the changes of what it may watch: subscribe to no more than that, by kind (*.pods.>), namespace and kind (shop.pods.>) or namespace (shop.*.>), else the server refuses the subscription. The stream itself is for administrators. When rights change, the connection is ended and can be made again.",
+		"channel":     ref("channels", name), "messages": []object{ref("channels", name, "messages", "change")}, "security": security(),
 	}
+}
+
+func security() []object {
+	return []object{ref("components", "securitySchemes", "certificate"), ref("components", "securitySchemes", "token")}
 }
 
 // changeSchema is that of a Change.

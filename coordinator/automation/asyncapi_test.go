@@ -2,6 +2,7 @@ package automation_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,8 +14,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
+	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/coordinator/automation"
 	"skerry.dev/skerry/messaging"
+	"skerry.dev/skerry/messaging/natstest"
 )
 
 type reference struct {
@@ -38,6 +41,10 @@ type description struct {
 		Action  string
 		Channel reference
 		Reply   struct{ Channel reference }
+		RBAC    struct {
+			APIGroup, Resource string
+			Verbs              []string
+		} `json:"x-skerry-rbac"`
 	}
 }
 
@@ -100,6 +107,25 @@ func TestDocumentIsWhatIsServed(t *testing.T) {
 	}
 	if len(info.Endpoints) != len(described) || len(described) < 4*20 {
 		t.Errorf("%d subjects served, %d described", len(info.Endpoints), len(described))
+	}
+}
+
+// TestDocumentSaysWhatIsNeeded: every subject but the document's own refuses whoever has not the right that the document
+// names.
+func TestDocumentSaysWhatIsNeeded(t *testing.T) {
+	c := start(t)
+	c.endpoints()
+	c.people[natstest.UserID("nobody")] = authn.User{Name: "nobody", Groups: []string{authn.GroupAuthenticated}}
+	nobody := c.net.UserConn("nobody")
+	for name, o := range describe(t, request(t, nobody, "asyncapi", "").Data).Operations {
+		if o.Action != "receive" || name == "asyncapi" {
+			continue
+		}
+		msg := request(t, nobody, strings.ReplaceAll(name, "-", "."), `{"name":"nope"}`)
+		want := fmt.Sprintf("User \"nobody\" cannot %s resource %q in API group %q", o.RBAC.Verbs[0], o.RBAC.Resource, o.RBAC.APIGroup)
+		if said := msg.Header.Get(micro.ErrorHeader); answered(msg) != 403 || !strings.Contains(said, want) {
+			t.Errorf("%s: %d %s, want %s", name, answered(msg), said, want)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,7 +15,10 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 
+	"skerry.dev/skerry/coordinator/access/rbac"
+	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/coordinator/automation"
 	"skerry.dev/skerry/coordinator/objects"
 	"skerry.dev/skerry/coordinator/resource"
@@ -27,6 +31,8 @@ const patience = 20 * time.Second
 
 type cluster struct {
 	t       testing.TB
+	people  people
+	audit   *book
 	net     *natstest.Net
 	store   *store.Store
 	objects *objects.Store
@@ -36,7 +42,8 @@ type cluster struct {
 
 func start(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{t: t, net: natstest.Server(t)}
+	c := &cluster{t: t, net: natstest.Server(t), people: people{}, audit: &book{level: auditv1.LevelRequest}}
+	c.people[natstest.UserID("admin")] = authn.User{Name: "admin", Groups: []string{authn.GroupMasters}}
 	c.js = c.net.JetStream()
 	var err error
 	if c.store, err = store.Open(t.Context(), c.js, store.Options{Storage: c.net.Storage}); err != nil {
@@ -52,6 +59,44 @@ func start(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// people are those whom an endpoint knows, by the IDs of their logins.
+type people map[string]authn.User
+
+func (p people) Caller(id string) (authn.User, bool) {
+	u, ok := p[id]
+	return u, ok
+}
+
+// book is an audit log.
+type book struct {
+	level  auditv1.Level
+	mu     sync.Mutex
+	events []*auditv1.Event
+}
+
+func (b *book) Level() auditv1.Level { return b.level }
+
+func (b *book) Record(e *auditv1.Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.events = append(b.events, e)
+}
+
+// last is the line of the last request that was answered; its answer comes first.
+func (b *book) last(t *testing.T, count int) *auditv1.Event {
+	t.Helper()
+	var e *auditv1.Event
+	waitFor(t, "the request has left its line", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if len(b.events) >= count {
+			e = b.events[count-1]
+		}
+		return e != nil
+	})
+	return e
 }
 
 // run runs f until the test or stop ends it, whichever is first.
@@ -76,12 +121,14 @@ func run(t testing.TB, f func(context.Context) error) (stop func()) {
 
 func (c *cluster) endpoints() *nats.Conn {
 	c.t.Helper()
-	e, err := automation.NewEndpoints(automation.EndpointsConfig{Conn: c.net.Coordinator(), View: c.view, Objects: c.objects, Version: "1.2.3"})
+	e, err := automation.NewEndpoints(automation.EndpointsConfig{
+		Conn: c.net.Coordinator(), View: c.view, Objects: c.objects, Version: "1.2.3", Callers: c.people, Access: rbac.New(c.view), Audit: c.audit,
+	})
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	run(c.t, e.Run)
-	nc := c.net.Coordinator()
+	nc := c.net.UserConn("admin")
 	last := resource.All()[len(resource.All())-1] // endpoints are added in this order
 	waitFor(c.t, "the service answers", func() bool {
 		_, err := nc.Request("skerry.v1.api."+last.Plural+".delete", nil, time.Second)
@@ -267,12 +314,12 @@ func (w *slowWriter) Delete(ctx context.Context, _ *resourceType, _, _ string, _
 func TestRequestsOverlap(t *testing.T) {
 	c := start(t)
 	w := &slowWriter{Writer: c.objects, began: make(chan struct{}), goOn: make(chan struct{})}
-	e, err := automation.NewEndpoints(automation.EndpointsConfig{Conn: c.net.Coordinator(), View: c.view, Objects: w})
+	e, err := automation.NewEndpoints(automation.EndpointsConfig{Conn: c.net.Coordinator(), View: c.view, Objects: w, Callers: c.people, Access: rbac.New(c.view)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	run(t, e.Run)
-	nc := c.net.Coordinator()
+	nc := c.net.UserConn("admin")
 	waitFor(t, "the service answers", func() bool {
 		_, err := nc.Request("$SRV.PING.skerry", nil, time.Second)
 		return err == nil

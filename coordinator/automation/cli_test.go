@@ -38,7 +38,7 @@ func TestNatsCLI(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		cmd := exec.CommandContext(ctx, binary, append([]string{"--server", c.net.Server.ClientURL(), "--password", "any", "--user", "tester"}, args...)...)
+		cmd := exec.CommandContext(ctx, binary, append([]string{"--server", c.net.Server.ClientURL(), "--password", "admin", "--user", "tester"}, args...)...)
 		cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME="+home)
 		cmd.Stdin = strings.NewReader(stdin)
 		out, err := cmd.CombinedOutput()

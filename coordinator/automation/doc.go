@@ -8,6 +8,11 @@
 //
 // Document describes all of it in AsyncAPI 3, from the same table: on skerry.v1.api.asyncapi, and over HTTP.
 //
-// Who may use either is decided by NATS permissions, before a message gets here. The package decides nothing about
-// workloads and never writes to the store itself.
+// The same users with the same roles ask here as over HTTP. Who sent a request the NATS server says (messaging.Caller); what
+// it may do RBAC says, by the verbs get, list, patch and delete, and create for what an apply makes; it leaves the same line
+// in the audit log. Nobody acts for another here. Which changes one may hear, Hearing says: NATS permissions, made at login
+// and made anew when they change, hold users to it. Whoever reads the stream EVENTS itself, and not what passes by, reads all
+// of it, so that is for administrators.
+//
+// The package decides nothing about workloads and never writes to the store itself.
 package automation

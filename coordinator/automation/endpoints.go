@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/coordinator/objects"
 	"skerry.dev/skerry/coordinator/resource"
 	"skerry.dev/skerry/coordinator/view"
@@ -37,12 +39,15 @@ type Writer interface {
 	Delete(ctx context.Context, res *resource.Resource, namespace, name string, o metav1.DeleteOptions) (out runtime.Object, deleted bool, err error)
 }
 
-// EndpointsConfig is what Endpoints need. Log may be nil, all else must be set.
+// EndpointsConfig is what Endpoints need. Log and Audit may be nil, all else must be set.
 type EndpointsConfig struct {
 	Conn    *nats.Conn
 	View    *view.View
 	Objects Writer
-	Version string // of the program, a semantic version without "v"; empty means 0.0.0
+	Callers Callers
+	Access  Access
+	Audit   Auditor // nil keeps nothing
+	Version string  // of the program, a semantic version without "v"; empty means 0.0.0
 	Log     *slog.Logger
 }
 
@@ -55,8 +60,11 @@ type Endpoints struct {
 
 // NewEndpoints checks the configuration.
 func NewEndpoints(c EndpointsConfig) (*Endpoints, error) {
-	if c.Conn == nil || c.View == nil || c.Objects == nil {
-		return nil, errors.New("automation endpoints: Conn, View and Objects must be set")
+	if c.Conn == nil || c.View == nil || c.Objects == nil || c.Callers == nil || c.Access == nil {
+		return nil, errors.New("automation endpoints: Conn, View, Objects, Callers and Access must be set")
+	}
+	if c.Audit == nil {
+		c.Audit = noAudit{}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -133,30 +141,51 @@ func (e *Endpoints) answer(ctx context.Context, msg micro.Request, res *resource
 	// A write that has begun is finished though the service stops.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestLimit)
 	defer cancel()
-	req, err := parseRequest(msg.Data(), res)
-	var body []byte
-	if err == nil {
-		err = e.synced(ctx)
-	}
-	if err == nil {
-		body, err = v.run(ctx, e, res, req)
-	}
-	if err == nil && int64(len(body)) > e.Conn.MaxPayload() {
-		err = tooLarge(len(body), e.Conn.MaxPayload())
-	}
-	code := 200
+	t := trail{subject: msg.Subject(), received: time.Now()}
+	body, err := e.perform(ctx, msg, res, v, &t)
+	status := metav1.Status{Code: http.StatusOK}
 	if err == nil {
 		err = msg.Respond(body)
 	} else {
-		code, err = e.fail(msg, err)
+		status = e.statusOf(t.subject, err)
+		err = fail(msg, status)
 	}
 	if err != nil {
-		e.Log.Warn("automation reply not sent", "subject", msg.Subject(), "err", err)
+		e.Log.Warn("automation reply not sent", "subject", t.subject, "err", err)
 	}
+	e.leave(t, res.GVK.Version, status)
 	if v.writes {
-		e.Log.Info("api write", "user", "nats", "verb", v.name, "resource", res.GroupResource().String(),
-			"namespace", req.Namespace, "name", req.Name, "code", code)
+		e.Log.Info("api write", "user", t.attributes.User.Name, "verb", v.name, "resource", res.GroupResource().String(),
+			"namespace", t.attributes.Namespace, "name", t.attributes.Name, "code", status.Code)
 	}
+}
+
+// perform does what a request asks, if its sender may, and notes in t what it learns on the way.
+func (e *Endpoints) perform(ctx context.Context, msg micro.Request, res *resource.Resource, v verb, t *trail) ([]byte, error) {
+	t.attributes = (&request{}).attributes(authn.User{}, res, v)
+	if err := e.synced(ctx); err != nil { // who may do what is part of the state
+		return nil, err
+	}
+	from, user, err := e.identify(nats.Header(msg.Headers()))
+	t.from, t.attributes.User = from, user
+	if err != nil {
+		return nil, err
+	}
+	req, err := parseRequest(msg.Data(), res)
+	if err != nil {
+		return nil, err
+	}
+	t.attributes, t.object = req.attributes(user, res, v), req.Object
+	decision := e.Access.Authorize(t.attributes)
+	t.decision = &decision
+	if err := t.attributes.Refusal(decision); err != nil {
+		return nil, err
+	}
+	body, err := v.run(ctx, e, res, req, t.attributes)
+	if err == nil && int64(len(body)) > e.Conn.MaxPayload() {
+		err = tooLarge(len(body), e.Conn.MaxPayload())
+	}
+	return body, err
 }
 
 // synced waits for the first complete state: until then an empty list would say that nothing exists.

@@ -47,7 +47,10 @@ type Change struct {
 	Object    json.RawMessage `json:"object,omitempty"` // a Secret is without data; of a DELETED one the last state told
 }
 
-const typeResync = "RESYNC"
+const (
+	typeResync = "RESYNC"
+	resyncKind = "state" // of a RESYNC
+)
 
 // Source is the store to follow: a *store.Store.
 type Source interface {

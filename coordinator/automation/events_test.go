@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -175,3 +176,5 @@ func TestEventsSurviveALostConnection(t *testing.T) {
 	c.remove("a")
 	c.wantTold("added a", "added b", "deleted a")
 }
+
+var configMaps = resource.ForObject((*corev1.ConfigMap)(nil))

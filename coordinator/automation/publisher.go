@@ -64,7 +64,7 @@ func (p *publisher) restart(ctx context.Context, u store.Update) error {
 	}
 	if !p.fresh {
 		// With the old position: should we die before the rest is told, the gap is found again.
-		gap := Change{Type: typeResync, Kind: "state", Revision: u.Cursor.Revision}
+		gap := Change{Type: typeResync, Kind: resyncKind, Revision: u.Cursor.Revision}
 		if err := p.publish(ctx, gap, "resync", p.last.cursor); err != nil {
 			return err
 		}

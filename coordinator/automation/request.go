@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
 	"skerry.dev/skerry/coordinator/resource"
@@ -30,7 +31,8 @@ type request struct {
 	PropagationPolicy  string `json:"propagationPolicy"`
 }
 
-// head is what tells a bare manifest from a request: a manifest has a kind.
+// head is what tells a bare manifest from a request: a manifest has a kind. It must be decoded as the manifest itself is,
+// names of fields to the letter: what is authorized must be what is applied.
 type head struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -48,7 +50,7 @@ func parseRequest(data []byte, res *resource.Resource) (request, error) {
 		return req, apierrors.NewBadRequest(fmt.Sprintf("the payload is neither JSON nor YAML: %v", err))
 	}
 	var h head
-	if err := json.Unmarshal(body, &h); err == nil && h.Kind != "" {
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &h); err == nil && h.Kind != "" {
 		req.Namespace, req.Name, req.Object = h.Namespace, h.Name, body
 		return req, checkKind(h, res)
 	}
@@ -67,7 +69,7 @@ func (r *request) adoptObject(res *resource.Resource) error {
 	}
 	var object map[string]any
 	var h head
-	if err := errors.Join(json.Unmarshal(r.Object, &object), json.Unmarshal(r.Object, &h)); err != nil {
+	if err := errors.Join(json.Unmarshal(r.Object, &object), kjson.UnmarshalCaseSensitivePreserveInts(r.Object, &h)); err != nil {
 		return apierrors.NewBadRequest(fmt.Sprintf("object is no manifest: %v", err))
 	}
 	if err := checkKind(h, res); err != nil {
@@ -112,6 +114,14 @@ func (r *request) space(res *resource.Resource) string {
 	return r.Namespace
 }
 
+// listed is the namespace of a list; empty is all.
+func (r *request) listed(res *resource.Resource) string {
+	if !res.Namespaced {
+		return ""
+	}
+	return r.Namespace
+}
+
 func (r *request) needName() error {
 	if r.Name == "" {
 		return apierrors.NewBadRequest(`the request must have a name: {"namespace": "default", "name": "..."}`)
@@ -123,11 +133,11 @@ func tooLarge(have int, limit int64) error {
 	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the answer has %d bytes, and one message holds %d: list in parts with limit and continue", have, limit))
 }
 
-// fail answers with the error in the headers of the micro protocol and a Kubernetes Status as the body.
-func (e *Endpoints) fail(msg micro.Request, err error) (int, error) {
+// statusOf is the error as clients see it.
+func (e *Endpoints) statusOf(subject string, err error) metav1.Status {
 	var api apierrors.APIStatus
 	if !errors.As(err, &api) {
-		e.Log.Error("automation request failed", "subject", msg.Subject(), "err", err)
+		e.Log.Error("automation request failed", "subject", subject, "err", err)
 		api = apierrors.NewInternalError(errors.New("see the coordinator's log"))
 	}
 	status := api.Status()
@@ -135,9 +145,14 @@ func (e *Endpoints) fail(msg micro.Request, err error) (int, error) {
 	if status.Code == 0 {
 		status.Code = http.StatusInternalServerError
 	}
-	body, merr := json.Marshal(status)
-	if merr != nil {
-		return int(status.Code), merr
+	return status
+}
+
+// fail answers with the error in the headers of the micro protocol and a Kubernetes Status as the body.
+func fail(msg micro.Request, status metav1.Status) error {
+	body, err := json.Marshal(status)
+	if err != nil {
+		return err
 	}
-	return int(status.Code), msg.Error(strconv.Itoa(int(status.Code)), status.Message, body)
+	return msg.Error(strconv.Itoa(int(status.Code)), status.Message, body)
 }

@@ -1,8 +1,9 @@
 package automation
 
 import (
-	"encoding/json"
 	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"skerry.dev/skerry/coordinator/resource"
 )
@@ -12,7 +13,7 @@ func FuzzParseRequest(f *testing.F) {
 	for _, seed := range []string{
 		``, `{}`, `{"name":"a"}`, `{"object":{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"}},"namespace":"x"}`,
 		`{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"}}`, "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}", `[]`, `{"object":[]}`,
-		`{"object":{"kind":"ConfigMap","apiVersion":"v1"},"namespace":"x"}`,
+		`{"object":{"kind":"ConfigMap","apiVersion":"v1"},"namespace":"x"}`, `{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a","nameſpace":"x","namespace":"y"}}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -22,12 +23,12 @@ func FuzzParseRequest(f *testing.F) {
 		if err != nil || len(req.Object) == 0 {
 			return
 		}
-		var h head
-		if err := json.Unmarshal(req.Object, &h); err != nil {
-			t.Fatalf("accepted an object that does not parse: %v", err)
+		var u unstructured.Unstructured // as it is read where it is applied
+		if err := u.UnmarshalJSON(req.Object); err != nil {
+			return
 		}
-		if h.GroupVersionKind() != res.GVK || h.Namespace != req.Namespace || h.Name != req.Name {
-			t.Fatalf("accepted %s %s/%s for a request of %s/%s", h.GroupVersionKind(), h.Namespace, h.Name, req.Namespace, req.Name)
+		if u.GroupVersionKind() != res.GVK || u.GetNamespace() != req.Namespace || u.GetName() != req.Name {
+			t.Fatalf("accepted %s %s/%s for a request of %s/%s", u.GroupVersionKind(), u.GetNamespace(), u.GetName(), req.Namespace, req.Name)
 		}
 	})
 }

@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"skerry.dev/skerry/coordinator/objects"
+	"skerry.dev/skerry/coordinator/access"
 	"skerry.dev/skerry/coordinator/resource"
 	"skerry.dev/skerry/coordinator/view"
 )
@@ -24,20 +24,21 @@ import (
 // verb is one endpoint of every kind.
 type verb struct {
 	name     string
+	right    string // the verb that RBAC knows
 	writes   bool
-	run      func(ctx context.Context, e *Endpoints, res *resource.Resource, req request) ([]byte, error)
+	run      func(ctx context.Context, e *Endpoints, res *resource.Resource, req request, a access.Attributes) ([]byte, error)
 	request  string // JSON schema
 	response func(res *resource.Resource) string
 }
 
 var verbs = []verb{
-	{name: "get", run: get, request: named(""), response: objectSchema},
-	{name: "list", run: list, request: listRequest, response: listSchema},
-	{name: "apply", writes: true, run: apply, request: applyRequest, response: objectSchema},
-	{name: "delete", writes: true, run: remove, request: named(deleteFields), response: objectSchema},
+	{name: "get", right: "get", run: get, request: named(""), response: objectSchema},
+	{name: "list", right: "list", run: list, request: listRequest, response: listSchema},
+	{name: "apply", right: "patch", writes: true, run: apply, request: applyRequest, response: objectSchema},
+	{name: "delete", right: "delete", writes: true, run: remove, request: named(deleteFields), response: objectSchema},
 }
 
-func get(_ context.Context, e *Endpoints, res *resource.Resource, req request) ([]byte, error) {
+func get(_ context.Context, e *Endpoints, res *resource.Resource, req request, _ access.Attributes) ([]byte, error) {
 	if err := req.needName(); err != nil {
 		return nil, err
 	}
@@ -50,16 +51,12 @@ func get(_ context.Context, e *Endpoints, res *resource.Resource, req request) (
 
 // list answers with a Kubernetes list. Parts of a list that changed meanwhile go on behind the last object given out;
 // the revision says of when each part is.
-func list(_ context.Context, e *Endpoints, res *resource.Resource, req request) ([]byte, error) {
+func list(_ context.Context, e *Endpoints, res *resource.Resource, req request, _ access.Attributes) ([]byte, error) {
 	selector, err := labels.Parse(req.LabelSelector)
 	if err != nil {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("labelSelector: %v", err))
 	}
-	namespace := req.Namespace
-	if !res.Namespaced {
-		namespace = ""
-	}
-	items, revision := e.View.List(res, namespace)
+	items, revision := e.View.List(res, req.listed(res))
 	if items, err = after(items, req.Continue); err != nil {
 		return nil, err
 	}
@@ -119,20 +116,20 @@ func after(items []*view.Item, continued string) ([]*view.Item, error) {
 	return items[at:], nil
 }
 
-func apply(ctx context.Context, e *Endpoints, _ *resource.Resource, req request) ([]byte, error) {
+func apply(ctx context.Context, e *Endpoints, res *resource.Resource, req request, a access.Attributes) ([]byte, error) {
 	if len(req.Object) == 0 {
 		return nil, apierrors.NewBadRequest(`the request must have an object to apply, or be one: {"apiVersion": ..., "kind": ..., "metadata": {"name": ...}}`)
 	}
-	out, _, err := e.Objects.Apply(ctx, req.Object, objects.WriteOptions{
-		DryRun: req.DryRun, FieldManager: "skerry-automation", Validation: metav1.FieldValidationStrict,
-	})
+	o := e.writing(a, res)
+	o.DryRun, o.Validation = req.DryRun, metav1.FieldValidationStrict
+	out, _, err := e.Objects.Apply(ctx, req.Object, o)
 	if err != nil {
 		return nil, err
 	}
 	return json.Marshal(out)
 }
 
-func remove(ctx context.Context, e *Endpoints, res *resource.Resource, req request) ([]byte, error) {
+func remove(ctx context.Context, e *Endpoints, res *resource.Resource, req request, _ access.Attributes) ([]byte, error) {
 	if err := req.needName(); err != nil {
 		return nil, err
 	}

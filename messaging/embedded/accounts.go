@@ -10,7 +10,7 @@ import (
 const (
 	coreAccount  = "CORE"
 	nodesAccount = "NODES"
-	usersAccount = "USERS"
+	usersAccount = messaging.UsersAccount
 )
 
 // coordinatorInbox is where answers to the coordinator go. It is not _INBOX, since what the server sends to _INBOX is for
@@ -24,6 +24,9 @@ const coordinatorInbox = "_CORE"
 // $JS.API.STREAM.PURGE.KV_state would have it purge the cluster's state, and one that reads its own key with the reply
 // subject $KV.state.pods.x.y would have the server overwrite a pod. Across accounts an answer goes to where the request
 // came from: in NODES and USERS no stream and no JetStream listens.
+//
+// The import of skerry.v1.api.> shares who asks: the server takes away what the client may have written in the header
+// Nats-Request-Info and says there itself whose connection the request came from (see messaging.CallerOf).
 const accounts = `
 accounts {
   CORE {
@@ -68,7 +71,7 @@ accounts {
   }
   USERS {
     imports: [
-      {service: {account: CORE, subject: "skerry.v1.api.>"}}
+      {service: {account: CORE, subject: "skerry.v1.api.>"}, share: true}
       {service: {account: CORE, subject: "$SRV.>"}}
       {service: {account: CORE, subject: "$JS.API.INFO"}}
       {service: {account: CORE, subject: "$JS.API.STREAM.>"}}
@@ -86,11 +89,14 @@ system_account: SYS
 
 // UserGrant is what an automation user may do. Zero means nothing.
 type UserGrant struct {
-	Name string // whose token it is
+	Name string // whose login it is
+	// ID is what each request of the login carries as messaging.Caller.ID, so that whoever answers can ask what the user may do
+	// now. It must be of NewUserID.
+	ID string
 	// API lets it call skerry.v1.api.<kind>.<verb>; the endpoint itself asks what the user may do there.
 	API bool
-	// Events lets it hear skerry.v1.evt.>, every change of every object.
-	Events bool
+	// Events are the subjects below skerry.v1.evt that it may hear.
+	Events []string
 	// State lets it read the bucket "state" (secrets too) and the stream EVENTS by consumers. The server lets whoever may
 	// make a consumer choose any subject for what it delivers, so this is for those who may change everything anyway.
 	State bool
@@ -113,9 +119,7 @@ func userPermissions(g UserGrant) *server.Permissions {
 	if g.API {
 		pub.Allow = append(pub.Allow, messaging.APIGroup+".>", "$SRV.>")
 	}
-	if g.Events {
-		sub.Allow = append(sub.Allow, messaging.EventAll)
-	}
+	sub.Allow = append(sub.Allow, g.Events...)
 	if g.State {
 		pub.Allow = append(pub.Allow, stateRequests()...)
 		sub.Allow = append(sub.Allow, "_INBOX.>")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -29,8 +30,17 @@ type NodeLogin struct {
 type Authenticator interface {
 	// Node returns nil to accept the login as that node. An error is logged; the node learns no more than a no.
 	Node(ctx context.Context, login NodeLogin) error
-	// User returns what the holder of a bearer token may do.
-	User(ctx context.Context, token string) (UserGrant, error)
+	// User returns what an automation user may do.
+	User(ctx context.Context, login UserLogin) (UserGrant, error)
+	// Holds says whether User would still answer with this grant. The connection of one that does not hold is ended; it can
+	// log in again, for what it may do then.
+	Holds(grant UserGrant) bool
+}
+
+// UserLogin is what an automation user shows: a certificate, a token or both.
+type UserLogin struct {
+	Token       string            // bearer token, given as token or password; whatever the user name
+	Certificate *x509.Certificate // verified by Options.TLS; nil for none
 }
 
 const (
@@ -38,9 +48,11 @@ const (
 	authTime = 8 * time.Second
 	// sweepInterval is how soon the end of a connection is noticed.
 	sweepInterval = 500 * time.Millisecond
+	// reviewInterval is how soon a user's connection ends when what was granted does not hold any more.
+	reviewInterval = 2 * time.Second
 )
 
-// gate decides who comes in, and remembers which connections are which node's.
+// gate decides who comes in, and remembers which connections are whose.
 type gate struct {
 	auth         Authenticator
 	log          *slog.Logger
@@ -52,6 +64,7 @@ type gate struct {
 
 	mu    sync.Mutex
 	conns map[uint64]nodeConn
+	users map[uint64]UserGrant
 }
 
 type nodeConn struct {
@@ -62,7 +75,7 @@ type nodeConn struct {
 func newGate(o Options) *gate {
 	return &gate{
 		auth: o.Auth, log: o.Logger, secret: rand.Text() + rand.Text(), onConnect: o.OnConnect, onDisconnect: o.OnDisconnect,
-		changed: make(chan struct{}, 1), conns: make(map[uint64]nodeConn),
+		changed: make(chan struct{}, 1), conns: make(map[uint64]nodeConn), users: make(map[uint64]UserGrant),
 	}
 }
 
@@ -98,12 +111,12 @@ func (g *gate) identify(c server.ClientAuthentication) (*server.User, error) {
 	switch {
 	case opts.Nkey != "":
 		return g.node(ctx, c, opts)
-	case token == "":
-		return nil, errors.New("neither key nor token")
+	case token == "" && certificate(c) == nil:
+		return nil, errors.New("neither key nor certificate nor token")
 	case subtle.ConstantTimeCompare([]byte(token), []byte(g.secret)) == 1:
 		return g.coordinator(c)
 	default:
-		return g.user(ctx, token)
+		return g.user(ctx, c, UserLogin{Token: token, Certificate: certificate(c)})
 	}
 }
 
@@ -113,17 +126,6 @@ func (g *gate) coordinator(c server.ClientAuthentication) (*server.User, error) 
 		return nil, errors.New("the coordinator's secret came over the network")
 	}
 	return g.member("coordinator", coreAccount, nil)
-}
-
-func (g *gate) user(ctx context.Context, token string) (*server.User, error) {
-	if g.auth == nil {
-		return nil, errors.New("no authenticator")
-	}
-	grant, err := g.auth.User(ctx, token)
-	if err != nil {
-		return nil, fmt.Errorf("user: %w", err)
-	}
-	return g.member(grant.Name, usersAccount, userPermissions(grant))
 }
 
 func (g *gate) node(ctx context.Context, c server.ClientAuthentication, opts *server.ClientOpts) (*server.User, error) {
@@ -230,13 +232,17 @@ func (g *gate) connected(node string) bool {
 // run tells of nodes that come and go until ctx ends. Looking at each connection twice a second costs a map access each
 // and, unlike the server's advisories, cannot be missed.
 func (g *gate) run(ctx context.Context) error {
-	tick := time.NewTicker(sweepInterval)
+	tick, review := time.NewTicker(sweepInterval), time.NewTicker(reviewInterval)
 	defer tick.Stop()
+	defer review.Stop()
 	here := make(map[string]bool)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-review.C:
+			g.review()
+			continue
 		case <-tick.C:
 		case <-g.changed:
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -20,12 +21,13 @@ type registry struct {
 	tokens map[string]string // name to secret
 	keys   map[string]string // node to public key
 	users  map[string]embedded.UserGrant
-	open   bool // accept every node
+	ids    map[string]string // of users, once they have logged in
+	open   bool              // accept every node
 }
 
 func newRegistry() *registry {
 	return &registry{
-		tokens: map[string]string{}, keys: map[string]string{}, users: map[string]embedded.UserGrant{}, open: true,
+		tokens: map[string]string{}, keys: map[string]string{}, users: map[string]embedded.UserGrant{}, ids: map[string]string{}, open: true,
 	}
 }
 
@@ -45,14 +47,33 @@ func (r *registry) Node(_ context.Context, l embedded.NodeLogin) error {
 	return nil
 }
 
-func (r *registry) User(_ context.Context, token string) (embedded.UserGrant, error) {
+func (r *registry) User(_ context.Context, login embedded.UserLogin) (embedded.UserGrant, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	g, ok := r.users[token]
-	if !ok {
-		return g, errors.New("no such token")
+	who := login.Token
+	if login.Certificate != nil {
+		who = login.Certificate.Subject.CommonName
 	}
+	g, ok := r.users[who]
+	if !ok {
+		return g, errors.New("no such user")
+	}
+	if r.ids[g.Name] == "" {
+		r.ids[g.Name] = embedded.NewUserID(g.Name)
+	}
+	g.ID = r.ids[g.Name]
 	return g, nil
+}
+
+func (r *registry) Holds(grant embedded.UserGrant) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range r.users {
+		if g.Name == grant.Name && slices.Equal(g.Events, grant.Events) {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *registry) change(f func()) {

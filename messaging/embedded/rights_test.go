@@ -234,7 +234,7 @@ func TestReplySubjectsAreHarmless(t *testing.T) {
 func TestUser(t *testing.T) {
 	w := newWorld(t)
 	w.registry.users["nothing"] = embedded.UserGrant{Name: "nothing"}
-	w.registry.users["bob"] = embedded.UserGrant{Name: "bob", API: true, Events: true}
+	w.registry.users["bob"] = embedded.UserGrant{Name: "bob", API: true, Events: []string{messaging.EventAll}}
 	_, err := w.core.Subscribe("skerry.v1.api.>", func(m *nats.Msg) { check(t, m.Respond([]byte("{}"))) })
 	check(t, err)
 	check(t, w.core.Flush())
@@ -269,7 +269,7 @@ func TestUser(t *testing.T) {
 // A user with the grant reads the bucket with the ordinary key-value client, and cannot change it.
 func TestUserReadsState(t *testing.T) {
 	w := newWorld(t)
-	w.registry.users["root"] = embedded.UserGrant{Name: "root", API: true, Events: true, State: true}
+	w.registry.users["root"] = embedded.UserGrant{Name: "root", API: true, Events: []string{messaging.EventAll}, State: true}
 	nc := connect(t, messaging.ConnectOptions{URLs: []string{w.server.ClientURL()}, Token: "root"})
 	js, err := jetstream.New(nc)
 	check(t, err)

@@ -4,6 +4,8 @@ package natstest
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"log/slog"
 	"net"
 	"runtime"
@@ -30,7 +32,7 @@ type Net struct {
 
 	t  testing.TB
 	mu sync.Mutex
-	// auth decides about logins; nil accepts every node and grants every token everything.
+	// auth decides about logins; nil accepts every node and grants every user everything.
 	auth  embedded.Authenticator
 	cut   map[string]bool
 	links map[*link]struct{}
@@ -120,11 +122,31 @@ func (n *Net) Node(ctx context.Context, login embedded.NodeLogin) error {
 }
 
 // User implements embedded.Authenticator.
-func (n *Net) User(ctx context.Context, token string) (embedded.UserGrant, error) {
+func (n *Net) User(ctx context.Context, login embedded.UserLogin) (embedded.UserGrant, error) {
 	if a := n.decider(); a != nil {
-		return a.User(ctx, token)
+		return a.User(ctx, login)
 	}
-	return embedded.UserGrant{Name: "tester", API: true, Events: true, State: true}, nil
+	return embedded.UserGrant{Name: "tester", ID: UserID(login.Token), API: true, Events: []string{messaging.EventAll}, State: true}, nil
+}
+
+// Holds implements embedded.Authenticator.
+func (n *Net) Holds(grant embedded.UserGrant) bool {
+	a := n.decider()
+	return a == nil || a.Holds(grant)
+}
+
+// UserID is the caller's ID of who logs in with a token, unless SetAuth says otherwise. It is as long as real ones, and no
+// secret.
+func UserID(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return token + "/" + base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// UserConn is a new connection of an automation user who shows the token, closed when the test ends. Unless SetAuth says
+// otherwise it may do everything, and what it asks carries the UserID of the token.
+func (n *Net) UserConn(token string) *nats.Conn {
+	n.t.Helper()
+	return n.Connect(messaging.ConnectOptions{InProcess: n.Link("user"), Token: token, Name: "tester", FailFast: true})
 }
 
 func (n *Net) decider() embedded.Authenticator {

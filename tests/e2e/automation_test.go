@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -160,8 +161,21 @@ func (s space) listen(subject string) *feed {
 	if err != nil {
 		s.Fatal(err)
 	}
+	return s.listenAs(natsArgs(s.T, token), subject)
+}
+
+func (s space) listenAs(login []string, subject string) *feed {
+	s.Helper()
+	f := s.listenRaw(login, subject)
+	f.until("subscription", "Subscribing on")
+	return f
+}
+
+// listenRaw does not ask whether anything comes of it.
+func (s space) listenRaw(login []string, subject string) *feed {
+	s.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, shared.Tool("nats"), append(natsArgs(s.T, token), "sub", subject)...)
+	cmd := exec.CommandContext(ctx, shared.Tool("nats"), append(slices.Clone(login), "sub", subject)...)
 	cmd.Env = append(os.Environ(), "HOME="+shared.DataDir)
 	out, w := io.Pipe()
 	cmd.Stdout, cmd.Stderr = w, w
@@ -183,7 +197,6 @@ func (s space) listen(subject string) *feed {
 		}
 		_ = w.Close()
 	})
-	f.until("subscription", "Subscribing on")
 	return f
 }
 

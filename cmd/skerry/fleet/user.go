@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +39,7 @@ type user struct {
 	expires time.Duration
 	system  bool
 	output  string
+	pem     string
 }
 
 func newUserAdd(connect Connect) *cobra.Command {
@@ -53,7 +55,11 @@ a user's rights away at once, delete the bindings that name the user or its grou
 nothing but to say who it is.
 
 Names and groups that begin with system: have rights that no binding shows and that deleting bindings does not take away
-(system:masters may do everything, for ever): they need --system.`,
+(system:masters may do everything, for ever): they need --system.
+
+Over NATS (skerry.v1.api.KIND.VERB) the same certificate is a login with the same rights: --pem writes it, its key and the
+cluster's authority into one file that the nats CLI takes. A user hears of changes (skerry.v1.evt.NAMESPACE.KIND.NAME.VERB)
+of what it may watch, and has answers sent to an inbox that begins with its name. Nobody can act for another there (--as).`,
 		Example: `  # A program that may deploy in one namespace, by a role bound to its group
   skerry user add ci --group deployers -o ci.kubeconfig
   skerry create rolebinding deployers --clusterrole=edit --group=deployers -n shop
@@ -61,6 +67,11 @@ Names and groups that begin with system: have rights that no binding shows and t
 
   # What may it do?
   skerry auth can-i --list --as ci --as-group deployers -n shop
+
+  # The same user over NATS
+  skerry user add ci --group deployers -o ci.kubeconfig --pem ci.pem
+  nats --server tls://COORDINATOR:4222 --tlsfirst --tlsca ci.pem --tlscert ci.pem --tlskey ci.pem --inbox-prefix _INBOX.ci \
+    req skerry.v1.api.pods.list '{"namespace":"shop"}'
 
   # Take its rights away
   skerry delete rolebinding deployers -n shop`,
@@ -83,6 +94,7 @@ Names and groups that begin with system: have rights that no binding shows and t
 	f.DurationVar(&u.expires, "expires", 7*24*time.Hour, "how long the certificate holds")
 	f.BoolVar(&u.system, "system", false, "allow names and groups that begin with system:")
 	f.StringVarP(&u.output, "output", "o", "", "`file` to write, which only you can read then; an old one is replaced (default: standard output)")
+	f.StringVar(&u.pem, "pem", "", "also write certificate, key and the cluster's authority to this `file`, in PEM, which only you can read then")
 	if err := cmd.RegisterFlagCompletionFunc("expires", cobra.FixedCompletions([]string{"24h", "168h", "720h"}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // the flag was added above
 	}
@@ -129,6 +141,11 @@ func (u user) add(ctx context.Context, c *client.Client, out, notes io.Writer) e
 	if err != nil {
 		return err
 	}
+	if u.pem != "" {
+		if err := writePrivate(u.pem, slices.Concat(signed.Certificate, key, signed.Authority)); err != nil {
+			return err
+		}
+	}
 	_, err = io.WriteString(notes, u.advice(signed.Expires))
 	return err
 }
@@ -152,10 +169,14 @@ func (u user) advice(expires time.Time) string {
 	if len(u.groups) > 0 {
 		subject = "--group=" + u.groups[0]
 	}
+	nats := ""
+	if u.pem != "" {
+		nats = fmt.Sprintf("Over NATS its answers go to an inbox of its own: nats --tlsfirst --tlsca %[1]s --tlscert %[1]s --tlskey %[1]s --inbox-prefix %[2]s\n", u.pem, messaging.InboxPrefix(u.name))
+	}
 	return fmt.Sprintf(`user %s: the certificate holds until %s and cannot be revoked.
 It may do what is bound to it: skerry create rolebinding NAME --clusterrole=edit %s -n NAMESPACE
 To take that away, delete the binding.
-`, u.name, expires.Local().Format(time.RFC1123), subject)
+%s`, u.name, expires.Local().Format(time.RFC1123), subject, nats)
 }
 
 // writePrivate writes a file that only its owner reads, whole or not at all.

@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"crypto/x509"
 	"net/http"
 )
 
@@ -13,9 +14,14 @@ func (Certificates) Authenticate(r *http.Request) (User, error) {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || len(r.TLS.VerifiedChains[0]) == 0 {
 		return User{}, ErrNone
 	}
-	leaf := r.TLS.VerifiedChains[0][0]
-	if leaf.Subject.CommonName == "" {
+	user := CertificateUser(r.TLS.VerifiedChains[0][0])
+	if user.Name == "" {
 		return User{}, ErrNone
 	}
-	return User{Name: leaf.Subject.CommonName, Groups: leaf.Subject.Organization}, nil
+	return user, nil
+}
+
+// CertificateUser is the user of a certificate that has been verified; without a name, when it has none.
+func CertificateUser(leaf *x509.Certificate) User {
+	return User{Name: leaf.Subject.CommonName, Groups: leaf.Subject.Organization}
 }

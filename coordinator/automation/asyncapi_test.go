@@ -69,10 +69,6 @@ func describe(t *testing.T, data []byte) *description {
 func TestDocumentIsWhatIsServed(t *testing.T) {
 	c := start(t)
 	nc := c.endpoints()
-	waitFor(t, "the last endpoint, which is the document's, answers", func() bool {
-		_, err := nc.Request(automation.DocumentSubject, nil, patience)
-		return err == nil
-	})
 	d := describe(t, request(t, nc, "asyncapi", "").Data)
 	described := map[string]bool{}
 	for name, o := range d.Operations {

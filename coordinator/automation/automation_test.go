@@ -21,7 +21,6 @@ import (
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/coordinator/automation"
 	"skerry.dev/skerry/coordinator/objects"
-	"skerry.dev/skerry/coordinator/resource"
 	"skerry.dev/skerry/coordinator/view"
 	"skerry.dev/skerry/messaging/natstest"
 	"skerry.dev/skerry/messaging/store"
@@ -129,9 +128,8 @@ func (c *cluster) endpoints() *nats.Conn {
 	}
 	run(c.t, e.Run)
 	nc := c.net.UserConn("admin")
-	last := resource.All()[len(resource.All())-1] // endpoints are added in this order
-	waitFor(c.t, "the service answers", func() bool {
-		_, err := nc.Request("skerry.v1.api."+last.Plural+".delete", nil, time.Second)
+	waitFor(c.t, "the service answers", func() bool { // endpoints are added in their order, and this one last
+		_, err := nc.Request(automation.DocumentSubject, nil, time.Second)
 		return err == nil
 	})
 	return nc

@@ -3,7 +3,6 @@ package coordinator
 import (
 	"log/slog"
 	"runtime"
-	"runtime"
 	"runtime/debug"
 	"testing"
 )
@@ -50,7 +49,7 @@ func TestPaceFollowsWhatIsAllocated(t *testing.T) {
 	for range 2 {
 		runtime.GC() // the last collection may have been long before what other tests have left was there
 		_, live := allocations()
-		for range busyTurns*live>>20 + 1 {
+		for range 2*busyTurns*live>>20 + 16 {
 			waste = make([]byte, 1<<20)
 		}
 		m.pace()

@@ -21,6 +21,7 @@ import (
 	"skerry.dev/skerry/edgeagent/eviction"
 	"skerry.dev/skerry/edgeagent/idrange"
 	"skerry.dev/skerry/edgeagent/logs"
+	"skerry.dev/skerry/edgeagent/proxy"
 	"skerry.dev/skerry/edgeagent/uplink"
 	"skerry.dev/skerry/edgeagent/uplink/wal"
 	"skerry.dev/skerry/edgeagent/usage"
@@ -55,6 +56,8 @@ type Parts struct {
 	NoUsers error
 	// Tables has the service table in force; nil leaves services alone.
 	Tables Tables
+	// HostPorts makes ports of the node lead to its pods; nil leaves them closed.
+	HostPorts func(ctx context.Context, ports []proxy.HostPort) error
 	// Names makes names of services known to pods; nil leaves them unknown.
 	Names func(table messaging.ServiceTable)
 	// Routes makes the pods of other nodes reachable; nil leaves routes alone.
@@ -170,6 +173,7 @@ func (a *Agent) build(state checkpoint.State) error {
 		cgroups: c.CgroupParent, pids: c.Pods.PidsPerContainer,
 		logMaxBytes: logSize.Value(), logMaxFiles: c.Pods.LogMaxFiles,
 		first: []messaging.ServicePort{apiService(services)},
+		ports: newHostPorts(parts.HostPorts, held, state.Memories, a.log),
 		pulls: make(gate, pullsAtOnce), setup: make(gate, setUpsAtOnce),
 	}
 	a.node.now.Store(&facts{HostIPs: []string{a.address.String()}})
@@ -251,6 +255,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	}()
 	g, ctx := errgroup.WithContext(ctx)
+	a.node.ports.restore(ctx)
 	a.restoreServices(ctx)
 	g.Go(func() error { return a.loop.run(ctx) })
 	g.Go(func() error { return a.loop.followExits(ctx) })

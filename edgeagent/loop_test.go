@@ -84,7 +84,7 @@ func (w *world) boot() {
 		log:   slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), keeper: w.keeper,
 		sandboxes: w.sandboxes, images: w.images, volumes: volume.New(filepath.Join(w.dir, "pods"), filepath.Join(w.dir, "persistent"), netip.Addr{}),
 		logs: logs.NewFolder(filepath.Join(w.dir, "logs")), report: w.reports, store: store, curve: w.curve,
-		cgroups: "/skerry", pulls: make(gate, 2), setup: make(gate, 2),
+		cgroups: "/skerry", ports: newHostPorts(nil, uplink.Desired{}, nil, slog.New(slog.DiscardHandler)), pulls: make(gate, 2), setup: make(gate, 2),
 	}
 	n.now.Store(&facts{HostIPs: []string{"10.41.0.11"}, MemoryBytes: 1 << 30})
 	w.loop = newLoop(n, store, held, state.Memories, newContact(w.dir))

@@ -41,8 +41,9 @@ type node struct {
 
 	table  atomic.Pointer[messaging.ServiceTable]
 	first  []messaging.ServicePort // services of every cluster, known before the first table
-	pulls  gate                    // image pulls at once
-	setup  gate                    // sandboxes and starts at once
+	ports  *hostPorts
+	pulls  gate // image pulls at once
+	setup  gate // sandboxes and starts at once
 	events rare
 	// pressures are what the node is short of; nil until it was measured.
 	pressures atomic.Pointer[[]corev1.NodeConditionType]

@@ -57,7 +57,7 @@ func (a *Agent) realParts() (Parts, error) {
 	return Parts{
 		Keeper: &lateKeeper{socket: c.KeeperSocket}, Sandboxes: pods, Images: images,
 		Volumes: volumes, Gauges: a.newGauges(images, volumes),
-		Tables: services, Names: names.Apply, Routes: pods.SetRoutes,
+		Tables: services, Names: names.Apply, HostPorts: services.SetHostPorts, Routes: pods.SetRoutes,
 		NoUsers: probeUsers(c.StateDir, a.log),
 		SetPodCIDR: func(ctx context.Context, p netip.Prefix) error {
 			return errors.Join(pods.SetPodCIDR(p), services.SetPodCIDR(ctx, p))

@@ -136,7 +136,9 @@ func (j *job) createSandbox(ctx context.Context) pod.Result {
 		return pod.Result{Err: err}
 	}
 	j.sandbox = box
-	return pod.Result{IPs: []string{box.IP.String()}}
+	ip := box.IP.String()
+	j.node.ports.set(ctx, j.worker.uid, portsOf(j.want.Pod, ip))
+	return pod.Result{IPs: []string{ip}}
 }
 
 // ids claims the IDs of the pod's user namespace, if it is to have one.

@@ -61,6 +61,7 @@ func (n *node) removeSandbox(ctx context.Context, uid string) error {
 			return err
 		}
 	}
+	n.ports.set(ctx, uid, nil)
 	if err := n.sandboxes.RemoveSandbox(ctx, uid); err != nil {
 		return err
 	}

@@ -93,9 +93,11 @@ type ServicePort struct {
 	Port      uint16   `json:"port"`
 	PortName  string   `json:"portName,omitempty"`
 	NodePort  uint16   `json:"nodePort,omitempty"`  // the port's number on every node; 0 when it has none
-	Local     bool     `json:"local,omitempty"`     // through NodePort a node leads to its own endpoints only
+	Local     bool     `json:"local,omitempty"`     // through NodePort and External a node leads to its own endpoints only
 	Affinity  bool     `json:"affinity,omitempty"`  // ClientIP session affinity
 	Endpoints []string `json:"endpoints,omitempty"` // ip:port, ready only, sorted
+	External  []string `json:"external,omitempty"`  // further addresses that lead here when they come to a node
+	Own       bool     `json:"own,omitempty"`       // through ClusterIP, too, a node leads to its own endpoints only
 }
 
 // IsAPI says whether this is the cluster's own API, to which each node leads its pods over its own connection.

@@ -459,7 +459,7 @@ func bigTable(third int) messaging.ServiceTable {
 
 func nftScript(b *testing.B, table messaging.ServiceTable) string {
 	b.Helper()
-	r, err := Render(table, testSettings)
+	r, err := Render(table, nil, testSettings)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/netip"
 	"testing"
 
 	"skerry.dev/skerry/edgeagent/network/netns/netnstest"
@@ -53,4 +54,39 @@ func TestLocalNodePort(t *testing.T) {
 		t.Errorf("%s answers on a port that was given back", text)
 	}
 	w.ask(w.other, "10.41.0.10:30003", 1)
+}
+
+// TestHostPort: a port of the node leads to its pod, from everywhere and from the pod itself, until it is given back; other
+// changes leave it alone.
+func TestHostPort(t *testing.T) {
+	w := newWorld(t)
+	set := func(ports ...HostPort) {
+		w.node.Do(func() error { return w.proxy.SetHostPorts(t.Context(), ports) })
+	}
+	set(HostPort{Protocol: "TCP", Port: 8000, Pod: netip.MustParseAddrPort("10.42.1.2:8080")}) // before there is a table
+	w.apply(service("10.43.0.1", "10.42.2.2"))
+	for name, from := range map[string]netnstest.NS{"outside": w.other, "a pod": w.b, "a pod elsewhere": w.c, "the pod itself": w.a, "the node": w.node} {
+		if text, _, err := from.Ask("10.41.0.10:8000"); err != nil || text != "10.42.1.2" {
+			t.Errorf("%s: %q, %v", name, text, err)
+		}
+	}
+	loopback := HostPort{Addr: netip.MustParseAddr("127.0.0.1"), Protocol: "TCP", Port: 8000, Pod: netip.MustParseAddrPort("10.42.1.3:8080")}
+	set(HostPort{Protocol: "TCP", Port: 8001, Pod: netip.MustParseAddrPort("10.42.1.2:8080")}, loopback)
+	if text, _, err := w.other.Ask("10.41.0.10:8000"); err == nil {
+		t.Errorf("%s answers on a port that was given back", text)
+	}
+	w.apply()
+	w.ask(w.other, "10.41.0.10:8001", 1)
+}
+
+// TestExternalAddress: whoever brings packets for the address to the node reaches the service.
+func TestExternalAddress(t *testing.T) {
+	w := newWorld(t)
+	w.other.Route("192.0.2.1/32", "eth0", "10.41.0.10")
+	s := service("10.43.0.1", "10.42.1.2", "10.42.2.2")
+	s.External = []string{"192.0.2.1"}
+	w.apply(s)
+	if answers := w.ask(w.other, "192.0.2.1:80", 40); answers["10.42.1.2"] == 0 || answers["10.42.2.2"] == 0 {
+		t.Errorf("answers %v, want those of both endpoints", answers)
+	}
 }

@@ -18,6 +18,7 @@ type Proxy struct {
 	mu       sync.Mutex // guards all below, and the table in the kernel
 	settings Settings
 	table    messaging.ServiceTable // the last one given to Apply
+	ports    []HostPort             // the last ones given to SetHostPorts
 	applied  *Ruleset               // what the kernel holds; nil when not known
 	kernel   kernel
 }
@@ -50,6 +51,18 @@ func (p *Proxy) Apply(ctx context.Context, table messaging.ServiceTable) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.table = table
+	return p.apply(ctx)
+}
+
+// SetHostPorts says which ports of this node lead to its pods, all of them, and applies the current table with them, if
+// there is one.
+func (p *Proxy) SetHostPorts(ctx context.Context, ports []HostPort) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ports = ports
+	if p.table.ServiceCIDR == "" {
+		return nil
+	}
 	return p.apply(ctx)
 }
 
@@ -108,7 +121,7 @@ func (p *Proxy) Close() error {
 // apply brings the kernel from what it is known to hold to the current table. When an incremental change does not fit,
 // someone else has changed the table: it is replaced as a whole.
 func (p *Proxy) apply(ctx context.Context) error {
-	want, problems := Render(p.table, p.settings)
+	want, problems := Render(p.table, p.ports, p.settings)
 	if !want.ServiceCIDR.IsValid() {
 		return problems
 	}

@@ -44,8 +44,7 @@ func addBaseRules(conn *nftables.Conn, r Ruleset) {
 	output := baseChain("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
 	for _, chain := range []*nftables.Chain{prerouting, output} {
 		conn.AddChain(chain)
-		addRule(conn, chain, "new connections to services", rule(toService, toEndpoint))
-		addRule(conn, chain, "new connections to node ports", rule(destinationIn(host(r.NodeAddress)), toEndpoint))
+		addRule(conn, chain, "new connections to services, node ports and host ports", rule(toEndpoint))
 	}
 	forward := baseChain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
 	local := baseChain("local", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter)
@@ -87,15 +86,15 @@ const icmpPortUnreachable = 3
 func addSourceRules(conn *nftables.Conn, r Ruleset) {
 	chain := baseChain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	conn.AddChain(chain)
-	viaService, viaNodePort := originallyTo(r.ServiceCIDR), rule(originallyTo(host(r.NodeAddress)), redirected())
-	for _, via := range []match{viaService, viaNodePort} {
+	viaService, viaNode := originally(expr.CmpOpEq, r.ServiceCIDR), rule(originally(expr.CmpOpNeq, r.ServiceCIDR), redirected())
+	for _, via := range []match{viaService, viaNode} {
 		addRule(conn, chain, "a pod that reaches itself", rule(via, sourceIsDestination(), sourceNAT(r.NodeAddress)))
 	}
-	elsewhere := viaNodePort
+	elsewhere := viaNode
 	if r.PodCIDR.IsValid() {
 		elsewhere = rule(elsewhere, destinationOutside(r.PodCIDR))
 	}
-	addRule(conn, chain, "by node port, endpoint elsewhere", rule(elsewhere, match{&expr.Masq{}}))
+	addRule(conn, chain, "by a port of the node, endpoint elsewhere", rule(elsewhere, match{&expr.Masq{}}))
 
 	outside := rule(viaService, sourceOutside(r.ClusterPodCIDR), sourceOutside(host(r.NodeAddress)))
 	if r.PodCIDR.IsValid() {
@@ -181,9 +180,9 @@ func address(offset uint32, op expr.CmpOp, p netip.Prefix) match {
 	return append(match{payload(offset, 4, reg1, expr.PayloadBaseNetworkHeader)}, masked(op, p)...)
 }
 
-// originallyTo matches packets of connections whose client asked for an address in p.
-func originallyTo(p netip.Prefix) match {
-	return append(match{&expr.Ct{Key: expr.CtKeyDST, Register: reg1}}, masked(expr.CmpOpEq, p)...)
+// originally matches packets of connections whose client asked for an address in p, or not in p.
+func originally(op expr.CmpOp, p netip.Prefix) match {
+	return append(match{&expr.Ct{Key: expr.CtKeyDST, Register: reg1}}, masked(op, p)...)
 }
 
 // redirected matches packets of connections whose destination these rules have changed.

@@ -34,7 +34,7 @@ type Ruleset struct {
 
 	ServiceCIDR    netip.Prefix
 	ClusterPodCIDR netip.Prefix
-	Services       map[Key]Service         // by cluster address, and by this node's own for node ports
+	Services       map[Key]Service         // by cluster address, and by those of this node for what comes from outside
 	Hairpins       map[netip.Addr]struct{} // endpoints on this node that a client might share an address with
 }
 
@@ -86,10 +86,18 @@ func (r Ruleset) Picks() []Pick {
 	})
 }
 
-// Render turns the cluster's service table into this node's ruleset. A bad entry is left out and reported in the error,
+// HostPort is a port of this node that leads to one of its pods.
+type HostPort struct {
+	Addr     netip.Addr // of this node; the zero or unspecified Addr means the one in Settings
+	Protocol string     // TCP or UDP
+	Port     uint16
+	Pod      netip.AddrPort
+}
+
+// Render turns the cluster's service table, and the ports of this node's pods, into this node's ruleset. A bad entry is left out and reported in the error,
 // which joins one error per entry; the ruleset is complete but for those. Only a table without usable address ranges
 // gives no ruleset: then the result is the zero Ruleset, whose ServiceCIDR is not valid.
-func Render(table messaging.ServiceTable, s Settings) (Ruleset, error) {
+func Render(table messaging.ServiceTable, hostPorts []HostPort, s Settings) (Ruleset, error) {
 	services, err := parseIPv4Prefix("service", table.ServiceCIDR)
 	if err != nil {
 		return Ruleset{}, err
@@ -107,6 +115,11 @@ func Render(table messaging.ServiceTable, s Settings) (Ruleset, error) {
 		if err := r.add(port); err != nil {
 			problems = append(problems, fmt.Errorf("service %s/%s port %d/%s: %w",
 				port.Namespace, port.Name, port.Port, port.Protocol, err))
+		}
+	}
+	for _, port := range hostPorts {
+		if err := r.addHostPort(port); err != nil {
+			problems = append(problems, fmt.Errorf("host port %d/%s of %s: %w", port.Port, port.Protocol, port.Pod, err))
 		}
 	}
 	return r, errors.Join(problems...)
@@ -129,8 +142,15 @@ func (r *Ruleset) add(port messaging.ServicePort) error {
 	if len(endpoints) == 0 {
 		return err // no endpoint: no entry, and connections are refused
 	}
-	r.Services[key] = newService(port.Affinity, endpoints)
-	err = errors.Join(err, r.addNodePort(port, key.Protocol, endpoints))
+	outside := endpoints
+	if port.Local {
+		outside = r.own(endpoints)
+	}
+	if port.Own {
+		endpoints = r.own(endpoints)
+	}
+	r.lead(key, port.Affinity, endpoints)
+	err = errors.Join(err, r.addNodePort(port, key.Protocol, outside), r.addExternal(port, key, outside))
 	for _, endpoint := range endpoints {
 		if r.PodCIDR.IsValid() && r.PodCIDR.Contains(endpoint.Addr()) {
 			r.Hairpins[endpoint.Addr()] = struct{}{}
@@ -146,25 +166,88 @@ func newService(affinity bool, endpoints []netip.AddrPort) Service {
 	return Service{Slots: endpoints}
 }
 
+// own are those endpoints that are on this node.
+func (r *Ruleset) own(endpoints []netip.AddrPort) []netip.AddrPort {
+	return slices.DeleteFunc(slices.Clone(endpoints), func(e netip.AddrPort) bool {
+		return !r.PodCIDR.IsValid() || !r.PodCIDR.Contains(e.Addr())
+	})
+}
+
+// lead makes key lead to endpoints. Without one there is no entry, and connections are refused.
+func (r *Ruleset) lead(key Key, affinity bool, endpoints []netip.AddrPort) {
+	if len(endpoints) > 0 {
+		r.Services[key] = newService(affinity, endpoints)
+	}
+}
+
 // addNodePort makes the port known under this node's own address, if it has a number there. Without an endpoint that it
 // may lead to, the node answers as it does on any port on which nobody listens.
 func (r *Ruleset) addNodePort(port messaging.ServicePort, protocol uint8, endpoints []netip.AddrPort) error {
 	if port.NodePort == 0 || !r.NodeAddress.IsValid() {
 		return nil
 	}
-	if port.Local {
-		endpoints = slices.DeleteFunc(slices.Clone(endpoints), func(e netip.AddrPort) bool {
-			return !r.PodCIDR.IsValid() || !r.PodCIDR.Contains(e.Addr())
-		})
-	}
 	key := Key{Addr: r.NodeAddress, Protocol: protocol, Port: port.NodePort}
 	if _, taken := r.Services[key]; taken {
 		return fmt.Errorf("node port %d is taken by another service", port.NodePort)
 	}
-	if len(endpoints) > 0 {
-		r.Services[key] = newService(port.Affinity, endpoints)
-	}
+	r.lead(key, port.Affinity, endpoints)
 	return nil
+}
+
+// addExternal makes the port known under addresses that somebody else brings to this node. One of the cluster's own
+// networks would take over what is there.
+func (r *Ruleset) addExternal(port messaging.ServicePort, key Key, endpoints []netip.AddrPort) error {
+	var problems []error
+	for _, text := range port.External {
+		addr, err := netip.ParseAddr(text)
+		switch {
+		case err != nil:
+			problems = append(problems, fmt.Errorf("external address: %w", err))
+			continue
+		case !addr.Is4() || !addr.IsGlobalUnicast() || r.ServiceCIDR.Contains(addr) || r.ClusterPodCIDR.Contains(addr):
+			problems = append(problems, fmt.Errorf("external address %s: want an IPv4 unicast address outside the cluster's networks", addr))
+			continue
+		}
+		key.Addr = addr
+		if _, taken := r.Services[key]; taken {
+			problems = append(problems, fmt.Errorf("external address %s is taken by another service", netip.AddrPortFrom(addr, key.Port)))
+			continue
+		}
+		r.lead(key, port.Affinity, endpoints)
+	}
+	return errors.Join(problems...)
+}
+
+func (r *Ruleset) addHostPort(port HostPort) error {
+	addr := port.Addr
+	if !addr.IsValid() || addr.IsUnspecified() {
+		addr = r.NodeAddress
+	}
+	protocol, err := parseProtocol(port.Protocol)
+	if err != nil {
+		return err
+	}
+	if !addr.Is4() || !port.Pod.Addr().Is4() {
+		return errors.New("only IPv4 is forwarded")
+	}
+	key := Key{Addr: addr, Protocol: protocol, Port: port.Port}
+	if _, taken := r.Services[key]; taken {
+		return fmt.Errorf("%s is taken", netip.AddrPortFrom(addr, port.Port))
+	}
+	r.lead(key, false, []netip.AddrPort{port.Pod})
+	r.Hairpins[port.Pod.Addr()] = struct{}{}
+	return nil
+}
+
+func parseProtocol(name string) (uint8, error) {
+	switch name {
+	case "TCP", "":
+		return unix.IPPROTO_TCP, nil
+	case "UDP":
+		return unix.IPPROTO_UDP, nil
+	default:
+		return 0, errors.New("protocol is neither TCP nor UDP")
+	}
 }
 
 func (r *Ruleset) key(port messaging.ServicePort) (Key, error) {
@@ -179,13 +262,8 @@ func (r *Ruleset) key(port messaging.ServicePort) (Key, error) {
 		return Key{}, errors.New("port is 0")
 	}
 	key := Key{Addr: addr, Port: port.Port}
-	switch port.Protocol {
-	case "TCP", "":
-		key.Protocol = unix.IPPROTO_TCP
-	case "UDP":
-		key.Protocol = unix.IPPROTO_UDP
-	default:
-		return Key{}, errors.New("protocol is neither TCP nor UDP")
+	if key.Protocol, err = parseProtocol(port.Protocol); err != nil {
+		return Key{}, err
 	}
 	if _, taken := r.Services[key]; taken {
 		return Key{}, fmt.Errorf("%s is taken by another service", netip.AddrPortFrom(addr, port.Port))

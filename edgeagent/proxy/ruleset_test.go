@@ -22,7 +22,7 @@ var testSettings = Settings{
 	NodeAddress: netip.MustParseAddr("10.41.0.10"), PodCIDR: netip.MustParsePrefix("10.42.1.0/24"), Masquerade: true,
 }
 
-// Each script in testdata is a service table, a line "---" and the ruleset that it renders to.
+// Each script in testdata is a service table with the ports of the node's pods, a line "---" and the ruleset that it renders to.
 func TestRenderScripts(t *testing.T) {
 	scripts, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(scripts) == 0 {
@@ -39,11 +39,14 @@ func runScript(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 	input, want, _ := strings.Cut(string(script), "---\n")
-	var table messaging.ServiceTable
-	if err := yaml.UnmarshalStrict([]byte(input), &table); err != nil {
+	var given struct {
+		messaging.ServiceTable
+		HostPorts []HostPort `json:"hostPorts"`
+	}
+	if err := yaml.UnmarshalStrict([]byte(input), &given); err != nil {
 		t.Fatal(err)
 	}
-	got := describe(Render(table, testSettings))
+	got := describe(Render(given.ServiceTable, given.HostPorts, testSettings))
 	if *update {
 		if err := os.WriteFile(path, []byte(input+"---\n"+got), 0o600); err != nil {
 			t.Fatal(err)
@@ -99,7 +102,7 @@ func sticky(t *testing.T, endpoints int) Ruleset {
 	}
 	r, err := Render(messaging.ServiceTable{
 		ServiceCIDR: "10.43.0.0/16", PodCIDR: "10.42.0.0/16", Services: []messaging.ServicePort{port},
-	}, testSettings)
+	}, nil, testSettings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +121,7 @@ func TestRenderLeadsToTheAPI(t *testing.T) {
 	other.Namespace, other.ClusterIP, other.NodePort, other.Endpoints = "shop", "10.43.0.9", 0, []string{"10.42.1.2:80"}
 	r, err := Render(messaging.ServiceTable{
 		ServiceCIDR: "10.43.0.0/16", PodCIDR: "10.42.0.0/16", Services: []messaging.ServicePort{port, other},
-	}, settings)
+	}, nil, settings)
 	want := "10.43.0.1 proto 6 port 443: pick-1\n  169.254.1.2:6443 in 1\n10.43.0.9 proto 6 port 443: pick-1\n  10.42.1.2:80 in 1\n" +
 		"hairpin 10.42.1.2\nchain pick-1\n"
 	if diff := cmp.Diff(want, describe(r, err)); diff != "" {
@@ -132,7 +135,7 @@ func TestBetweenConverges(t *testing.T) {
 	kernel := model{services: map[Key]Pick{}, slots: map[place]netip.AddrPort{}, picks: map[Pick]struct{}{}}
 	have := Ruleset{Settings: testSettings}
 	for round := range 200 {
-		want, err := Render(randomTable(rng), testSettings)
+		want, err := Render(randomTable(rng), nil, testSettings)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -246,12 +249,14 @@ func FuzzRender(f *testing.F) {
 	f.Add("10.43.0.1", "TCP", "10.42.1.2:80", uint16(80), true)
 	f.Add("", "SCTP", "10.43.0.1:1", uint16(0), false)
 	f.Fuzz(func(t *testing.T, clusterIP, protocol, endpoint string, port uint16, affinity bool) {
+		pod, _ := netip.ParseAddrPort(endpoint)
 		r, _ := Render(messaging.ServiceTable{
 			ServiceCIDR: "10.43.0.0/16", PodCIDR: "10.42.0.0/16",
 			Services: []messaging.ServicePort{{
 				ClusterIP: clusterIP, Protocol: protocol, Port: port, Affinity: affinity, Endpoints: []string{endpoint},
+				External: []string{clusterIP}, Own: affinity,
 			}},
-		}, testSettings)
+		}, []HostPort{{Protocol: protocol, Port: port, Pod: pod}}, testSettings)
 		for key, service := range r.Services {
 			if len(service.Slots) == 0 {
 				t.Fatalf("%v has no slot: the kernel would refuse a random number below 0", key)

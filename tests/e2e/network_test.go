@@ -183,3 +183,17 @@ spec: {selector: {group: sticky}, sessionAffinity: ClientIP, ports: [{name: http
 		}
 	}
 }
+
+// TestHostPort: a pod's port on its node is reached from elsewhere, and is closed when the pod is gone.
+func TestHostPort(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	s.apply(podManifest("door", "nodeSelector: {kubernetes.io/hostname: n1}\nterminationGracePeriodSeconds: 1", "ports: [{containerPort: 8080, hostPort: 8765}]"))
+	door := s.ready("door")
+	url := "http://" + door.Status.HostIP + ":8765/"
+	for _, n := range shared.State0.Nodes {
+		s.answers(n.Name, func() (string, error) { return shared.FetchFrom(t.Context(), n.Name, url) }, "door")
+	}
+	s.kubectl("delete pod door")
+	s.refusedFrom("n2", url)
+}

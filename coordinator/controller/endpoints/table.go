@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/coordinator/controller"
@@ -75,6 +76,7 @@ func servicePorts(svc *corev1.Service, pods *index, foreign map[types.Namespaced
 			Namespace: svc.Namespace, Name: svc.Name, Protocol: string(protocol(port.Protocol)), ClusterIP: svc.Spec.ClusterIP,
 			Port: uint16(port.Port), PortName: port.Name, NodePort: uint16(port.NodePort), Local: svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
 			Affinity: svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP, Endpoints: c.usable(),
+			External: svc.Spec.ExternalIPs, Own: ptr.Deref(svc.Spec.InternalTrafficPolicy, "") == corev1.ServiceInternalTrafficPolicyLocal,
 		})
 	}
 	return ports

@@ -5,6 +5,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"skerry.dev/skerry/coordinator/access"
@@ -36,46 +37,70 @@ func (s *Server) answer(c *call) (runtime.Object, error) {
 		if err := c.decodeInto(in, c.resource.GVK); err != nil {
 			return nil, err
 		}
-		in.Status.UserInfo = userInfo(c.user)
-		return in, nil
+		return &authenticationv1.SelfSubjectReview{
+			TypeMeta: in.TypeMeta, ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(s.now())},
+			Status: authenticationv1.SelfSubjectReviewStatus{UserInfo: userInfo(c.user)},
+		}, nil
 	case "TokenReview":
 		in := &authenticationv1.TokenReview{}
 		if err := c.decodeInto(in, c.resource.GVK); err != nil {
 			return nil, err
 		}
+		if in.Spec.Token == "" {
+			return nil, badRequest("token is required for TokenReview in authentication")
+		}
 		in.Status = s.reviewToken(in.Spec)
 		return in, nil
-	case "SelfSubjectAccessReview":
-		in := &authorizationv1.SelfSubjectAccessReview{}
-		if err := c.decodeInto(in, c.resource.GVK); err != nil {
-			return nil, err
-		}
-		var err error
-		in.Status, err = s.judge(c.user, in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
-		return in, err
 	case "SelfSubjectRulesReview":
 		in := &authorizationv1.SelfSubjectRulesReview{}
 		if err := c.decodeInto(in, c.resource.GVK); err != nil {
 			return nil, err
 		}
+		if in.Spec.Namespace == "" {
+			return nil, badRequest("no namespace on request")
+		}
 		in.Status = s.rules(c.user, in.Spec.Namespace)
+		return in, nil
+	}
+	return s.answerAccess(c)
+}
+
+// answerAccess answers whether somebody may do something.
+func (s *Server) answerAccess(c *call) (runtime.Object, error) {
+	switch c.resource.GVK.Kind {
+	case "SelfSubjectAccessReview":
+		in := &authorizationv1.SelfSubjectAccessReview{}
+		if err := c.decodeInto(in, c.resource.GVK); err != nil {
+			return nil, err
+		}
+		if err := checkSelfReview(in); err != nil {
+			return nil, err
+		}
+		in.Status = s.judge(c.user, in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
 		return in, nil
 	case "LocalSubjectAccessReview":
 		in := &authorizationv1.LocalSubjectAccessReview{}
 		if err := c.decodeInto(in, c.resource.GVK); err != nil {
 			return nil, err
 		}
-		var err error
-		in.Status, err = s.judge(subject(in.Spec), in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
-		return in, err
+		if _, err := c.place(in); err != nil {
+			return nil, err
+		}
+		if err := checkLocalReview(in); err != nil {
+			return nil, err
+		}
+		in.Status = s.judge(subject(in.Spec), in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
+		return in, nil
 	default:
 		in := &authorizationv1.SubjectAccessReview{}
 		if err := c.decodeInto(in, c.resource.GVK); err != nil {
 			return nil, err
 		}
-		var err error
-		in.Status, err = s.judge(subject(in.Spec), in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
-		return in, err
+		if err := checkAccessReview(in); err != nil {
+			return nil, err
+		}
+		in.Status = s.judge(subject(in.Spec), in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
+		return in, nil
 	}
 }
 
@@ -94,19 +119,17 @@ func userInfo(u authn.User) authenticationv1.UserInfo {
 	return out
 }
 
-func (s *Server) judge(u authn.User, res *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) (authorizationv1.SubjectAccessReviewStatus, error) {
+// judge takes attributes of which exactly one is there.
+func (s *Server) judge(u authn.User, res *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) authorizationv1.SubjectAccessReviewStatus {
 	a := access.Attributes{User: u}
-	switch {
-	case res != nil && path == nil:
+	if res != nil {
 		a.Verb, a.Group, a.Resource, a.Subresource = res.Verb, res.Group, res.Resource, res.Subresource
 		a.Namespace, a.Name = res.Namespace, res.Name
-	case path != nil && res == nil:
+	} else {
 		a.Verb, a.Path = path.Verb, path.Path
-	default:
-		return authorizationv1.SubjectAccessReviewStatus{}, badRequest("exactly one of resourceAttributes or nonResourceAttributes must be specified")
 	}
 	d := s.access.Authorize(a)
-	return authorizationv1.SubjectAccessReviewStatus{Allowed: d.Allowed, Reason: d.Reason()}, nil
+	return authorizationv1.SubjectAccessReviewStatus{Allowed: d.Allowed, Reason: d.Reason()}
 }
 
 // rules lists what a user may do in a namespace.

@@ -74,7 +74,7 @@ FUZZTIME ?= 20s
 fuzz: ## every fuzz target for FUZZTIME each
 	@tests/fuzz $(FUZZTIME)
 
-bench: deps build cross $(TOOLS)/kube-apiserver $(TOOLS)/etcd ## measure beside the peers and rewrite docs/benchmarks.md
+bench: deps build cross $(addprefix $(TOOLS)/,kube-apiserver etcd scheduler_perf) ## measure beside the peers and rewrite docs/benchmarks.md
 	go run ./tests/bench -write docs/benchmarks.md
 
 lint: ## golangci-lint, pinned in tests/tools/lint
@@ -100,6 +100,9 @@ $(CONFORMANCE)/agnhost: tests/conformance/suite/go.mod
 
 $(CONFORMANCE)/nnp: tests/conformance/suite/go.mod
 	CGO_ENABLED=0 go -C tests/conformance/suite build -trimpath -o $(ROOT)/$@ -ldflags '-s -w' k8s.io/kubernetes/test/images/nonewprivs
+
+$(TOOLS)/scheduler_perf: tests/conformance/suite/go.mod
+	CGO_ENABLED=0 go -C tests/conformance/suite test -c -vet=off -trimpath -o $(ROOT)/$@ -ldflags "$(KUBELDFLAGS)" k8s.io/kubernetes/test/integration/scheduler_perf/misc
 
 $(TOOLS)/etcd: tests/tools/etcd/go.mod
 	go -C tests/tools/etcd build -trimpath -ldflags '-s -w' -o $(ROOT)/$@ go.etcd.io/etcd/server/v3

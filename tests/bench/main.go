@@ -57,10 +57,11 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	parts := []string{intro}
+	var goals section.Goals
+	var parts []string
 	for _, s := range chosen {
 		fmt.Fprintf(os.Stderr, "measuring: %s\n", s.Name())
-		markdown, err := s.Run(ctx, o.quick)
+		markdown, err := s.Run(ctx, o.quick, &goals)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.Name(), err)
 		}
@@ -68,7 +69,8 @@ func run(ctx context.Context, o options) error {
 		fmt.Fprintln(os.Stderr, markdown)
 		parts = append(parts, markdown)
 	}
-	page := strings.Join(parts, "\n")
+	fmt.Fprintln(os.Stderr, goals.String())
+	page := strings.Join(slices.DeleteFunc(slices.Concat([]string{intro, goals.String()}, parts), func(s string) bool { return s == "" }), "\n")
 	if o.write == "" {
 		_, err := fmt.Fprint(os.Stdout, page)
 		return err

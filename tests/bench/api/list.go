@@ -78,7 +78,7 @@ func download(ctx context.Context, s *server.Server, client *http.Client, l list
 }
 
 // lists measures all ways to list on all servers, in turns.
-func lists(ctx context.Context, servers []*server.Server, rounds int) (string, error) {
+func lists(ctx context.Context, servers []*server.Server, rounds int, goals *section.Goals) (string, error) {
 	t := section.NewTable("list of all pods", "server", "time", "CPU of the API server", "and of its store", "body")
 	var ratios strings.Builder
 	for _, l := range listings {
@@ -90,6 +90,7 @@ func lists(ctx context.Context, servers []*server.Server, rounds int) (string, e
 			r := results[i]
 			t.Row(l.name, s.Name, section.Duration(r.took), section.Duration(r.cpu.API), storeTime(s, r.cpu), section.Bytes(r.bytes))
 		}
+		goals.Times("server CPU of a list of all pods, "+l.name, results[0].cpu.API, results[1].cpu.Total(), 5)
 		fmt.Fprintf(&ratios, "- %s: kube-apiserver's CPU is %s Skerry's\n", l.name, section.Ratio(results[1].cpu.API, results[0].cpu.API))
 	}
 	return t.String() + "\n" + ratios.String(), nil

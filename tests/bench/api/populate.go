@@ -12,8 +12,8 @@ import (
 	"skerry.dev/skerry/tests/bench/server"
 )
 
-// populate creates objects of a kind, numbered from first to end-1.
-func populate(ctx context.Context, s *server.Server, k kind, first, end int64) error {
+// populate creates objects of a kind, numbered from 0 to end-1.
+func populate(ctx context.Context, s *server.Server, k kind, end int64) error {
 	body, err := newTemplate(server.Protobuf, k.make(placeholderName))
 	if err != nil {
 		return err
@@ -23,7 +23,6 @@ func populate(ctx context.Context, s *server.Server, k kind, first, end int64) e
 		return err
 	}
 	next := atomic.Int64{}
-	next.Store(first)
 	group, ctx := errgroup.WithContext(ctx)
 	for _, c := range clients {
 		defer c.Client.CloseIdleConnections()

@@ -44,7 +44,7 @@ type bench struct {
 }
 
 // Run starts a cluster of three nodes, measures, and stops it.
-func (Section) Run(ctx context.Context, quick bool) (markdown string, err error) {
+func (Section) Run(ctx context.Context, quick bool, _ *section.Goals) (markdown string, err error) {
 	b := &bench{effort: effortOf(quick)}
 	b.out.WriteString("## Footprint\n\n")
 	if err := b.sizes(); err != nil {

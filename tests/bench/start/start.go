@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"skerry.dev/skerry/edgeagent/keeper"
+	"skerry.dev/skerry/tests/bench/section"
 )
 
 // stamp prints CLOCK_MONOTONIC, the clock that now reads too. With an argument it stays.
@@ -62,7 +63,7 @@ type Section struct {
 func (Section) Name() string { return "start" }
 
 // Run measures on a thread of its own, which sees the control groups as crun wants them.
-func (s Section) Run(ctx context.Context, quick bool) (markdown string, err error) {
+func (s Section) Run(ctx context.Context, quick bool, _ *section.Goals) (markdown string, err error) {
 	dir, err := os.MkdirTemp("", "skerry-bench-")
 	if err != nil {
 		return "", err

@@ -168,6 +168,14 @@ func (m *machine) ExecStream(context.Context, string, keeper.ExecSpec, keeper.St
 	return nil, nil, errNoProcesses
 }
 
+// Attach implements edgeagent.Keeper.
+func (m *machine) Attach(context.Context, string, keeper.Streams) (edgeagent.Session, error) {
+	return nil, errNoProcesses
+}
+
+// Resize implements edgeagent.Keeper.
+func (m *machine) Resize(context.Context, string, uint16, uint16) error { return errNoProcesses }
+
 // parts are the machine as its agent's neighbours.
 func (m *machine) parts() *edgeagent.Parts {
 	inventory := api.Inventory{

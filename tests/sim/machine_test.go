@@ -177,6 +177,14 @@ func (m *machine) Attach(context.Context, string, keeper.Streams) (edgeagent.Ses
 func (m *machine) Resize(context.Context, string, uint16, uint16) error { return errNoProcesses }
 
 // parts are the machine as its agent's neighbours.
+// Attach implements edgeagent.Keeper.
+func (m *machine) Attach(context.Context, string, keeper.Streams) (edgeagent.Session, error) {
+	return nil, errNoProcesses
+}
+
+// Resize implements edgeagent.Keeper.
+func (m *machine) Resize(context.Context, string, uint16, uint16) error { return errNoProcesses }
+
 func (m *machine) parts() *edgeagent.Parts {
 	inventory := api.Inventory{
 		Kernel: api.Kernel{Version: "6.12", Architecture: "arm64"}, CPU: api.CPU{Threads: 4}, Memory: api.Memory{TotalBytes: 4 << 30},

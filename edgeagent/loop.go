@@ -168,6 +168,7 @@ func (l *loop) setDesired(ctx context.Context, d uplink.Desired) error {
 
 // apply brings the workers in line with the desired state.
 func (l *loop) apply(ctx context.Context) {
+	l.releasePorts()
 	for uid, want := range l.desired.Pods {
 		l.applyPod(ctx, uid, want)
 	}
@@ -182,6 +183,18 @@ func (l *loop) apply(ctx context.Context) {
 	}
 	l.removeOrphans(ctx)
 	l.discard(ctx)
+}
+
+// releasePorts: who is told to go without anybody waiting for it must not keep the next one away.
+func (l *loop) releasePorts() {
+	if l.desired.Manifest.Revision == 0 || !l.started {
+		return
+	}
+	for uid := range l.workers {
+		if _, wanted := l.desired.Pods[uid]; !wanted {
+			l.node.claims.release(uid)
+		}
+	}
 }
 
 func (l *loop) applyPod(ctx context.Context, uid string, want uplink.Pod) {

@@ -45,6 +45,7 @@ type node struct {
 	pulls  gate // image pulls at once
 	setup  gate // sandboxes and starts at once
 	events rare
+	claims portClaims
 	// pressures are what the node is short of; nil until it was measured.
 	pressures atomic.Pointer[[]corev1.NodeConditionType]
 }

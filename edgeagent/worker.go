@@ -74,9 +74,11 @@ func newWorker(ctx context.Context, n *node, want uplink.Pod, inherited inherita
 		images: map[string]containerspec.Image{}, early: map[string]pod.Exit{},
 	}
 	w.inherit(ctx, inherited)
-	if len(inherited.containers) == 0 && len(inherited.memory.Status) == 0 {
+	isNew := len(inherited.containers) == 0 && len(inherited.memory.Status) == 0
+	if isNew {
 		w.refuse()
 	}
+	w.takePorts(isNew)
 	return w
 }
 
@@ -228,6 +230,9 @@ func settingUp(s *corev1.PodStatus) bool {
 }
 
 func (w *worker) send(status corev1.PodStatus, gone bool) {
+	if gone || status.Phase == corev1.PodSucceeded || status.Phase == corev1.PodFailed {
+		w.node.claims.release(w.uid) // before anybody knows, and sends the next one here
+	}
 	data, err := status.Marshal()
 	if err == nil {
 		err = w.node.report.Pod(messaging.PodReport{

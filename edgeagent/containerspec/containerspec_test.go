@@ -63,7 +63,7 @@ containers:
 		Resources: keeper.Resources{
 			CPUShares: 256, CPUQuotaMicros: 150_000, CPUPeriodMicros: 100_000, MemoryBytes: 512 << 20, PidsLimit: 100,
 		},
-		CgroupPath: "/skerry/n1/podu1/u1-app-2", OOMScoreAdj: &adj, LogPath: "/logs/2.log", NoNewPrivs: true,
+		CgroupPath: "/skerry/n1/podu1/u1-app-2", OOMScoreAdj: &adj, LogPath: "/logs/2.log",
 		Sysctls: map[string]string{"net.core.somaxconn": "9"},
 		Labels: map[string]string{
 			LabelUID: "u1", LabelNamespace: "shop", LabelPod: "web", LabelContainer: "app", LabelAttempt: "2",
@@ -133,8 +133,9 @@ func TestSecurity(t *testing.T) {
 		spec  string
 		check func(keeper.Spec) bool
 	}{
-		"default":       {`containers: [{}]`, func(s keeper.Spec) bool { return s.NoNewPrivs && s.Capabilities == nil && !s.ReadonlyRootfs }},
+		"default":       {`containers: [{}]`, func(s keeper.Spec) bool { return !s.NoNewPrivs && s.Capabilities == nil && !s.ReadonlyRootfs }},
 		"escalation":    {`containers: [{securityContext: {allowPrivilegeEscalation: true}}]`, func(s keeper.Spec) bool { return !s.NoNewPrivs }},
+		"no escalation": {`containers: [{securityContext: {allowPrivilegeEscalation: false}}]`, func(s keeper.Spec) bool { return s.NoNewPrivs }},
 		"read-only":     {`containers: [{securityContext: {readOnlyRootFilesystem: true}}]`, func(s keeper.Spec) bool { return s.ReadonlyRootfs }},
 		"privileged":    {`containers: [{securityContext: {privileged: true}}]`, func(s keeper.Spec) bool { return s.Privileged && !s.NoNewPrivs }},
 		"drop all, add": {`containers: [{securityContext: {capabilities: {drop: [ALL], add: [NET_ADMIN]}}}]`, func(s keeper.Spec) bool { return cmp.Equal(s.Capabilities, []string{"CAP_NET_ADMIN"}) }},

@@ -25,7 +25,7 @@ func secure(s *keeper.Spec, in Input) error {
 	}
 	s.ReadonlyRootfs = isTrue(c.ReadOnlyRootFilesystem)
 	s.Privileged = isTrue(c.Privileged)
-	s.NoNewPrivs = !s.Privileged && !isTrue(c.AllowPrivilegeEscalation)
+	s.NoNewPrivs = c.AllowPrivilegeEscalation != nil && !*c.AllowPrivilegeEscalation && !s.Privileged
 	if !s.Privileged {
 		s.Capabilities = capabilities(c.Capabilities)
 	}

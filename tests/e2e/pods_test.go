@@ -297,7 +297,7 @@ securityContext:
 `) + podManifest("root", "", "securityContext: {runAsNonRoot: true}"))
 	p := s.ready("default")
 	status := s.ask(p, "/read?path=/proc/self/status")
-	s.wants(status, "NoNewPrivs:\t1", "CapBnd:\t00000000a80425fb", "Uid:\t0")
+	s.wants(status, "NoNewPrivs:\t0", "CapBnd:\t00000000a80425fb", "Uid:\t0")
 	s.wants(s.ask(p, "/read?path=/proc/1/cmdline"), "/testimage\x00serve")
 	if got := s.ask(p, "/read?path=/proc/timer_list"); got != "" {
 		t.Errorf("/proc/timer_list is not masked: %.100q", got)

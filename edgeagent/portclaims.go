@@ -1,0 +1,110 @@
+package edgeagent
+
+import (
+	"slices"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"skerry.dev/skerry/edgeagent/pod"
+)
+
+// portsTaken is why a pod is refused whose ports another has, in the kubelet's words (pkg/kubelet/lifecycle/predicate.go).
+const (
+	portsTakenReason  = "NodePorts"
+	portsTakenMessage = "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+)
+
+// claimedPort is a port of the machine that a pod's container is to have.
+type claimedPort struct {
+	protocol corev1.Protocol
+	address  string // empty for all of the machine's
+	number   int32
+}
+
+func (p claimedPort) collides(q claimedPort) bool {
+	return p.protocol == q.protocol && p.number == q.number && (p.address == q.address || p.address == "" || q.address == "")
+}
+
+// claimsOf are the ports that the pod's containers and sidecars take, as the scheduler counts them.
+func claimsOf(p *corev1.Pod) (ports []claimedPort) {
+	for i := range p.Spec.InitContainers {
+		if c := &p.Spec.InitContainers[i]; pod.Sidecar(c) {
+			ports = appendClaims(ports, c.Ports)
+		}
+	}
+	for i := range p.Spec.Containers {
+		ports = appendClaims(ports, p.Spec.Containers[i].Ports)
+	}
+	return ports
+}
+
+func appendClaims(ports []claimedPort, more []corev1.ContainerPort) []claimedPort {
+	for _, p := range more {
+		if p.HostPort <= 0 {
+			continue
+		}
+		port := claimedPort{protocol: p.Protocol, address: p.HostIP, number: p.HostPort}
+		if port.protocol == "" {
+			port.protocol = corev1.ProtocolTCP
+		}
+		if port.address == "0.0.0.0" {
+			port.address = ""
+		}
+		ports = append(ports, port)
+	}
+	return ports
+}
+
+// portClaims knows which pod has which ports of the machine. The scheduler gives none away twice, but who names a node in
+// a pod does not ask it. The zero value is ready; all methods may be called concurrently.
+type portClaims struct {
+	mu    sync.Mutex
+	owner map[string][]claimedPort // by UID
+}
+
+// take gives the pod its ports and says whether it has them: not, when another has one of them and they are not its own
+// already. To take them again changes nothing.
+func (c *portClaims) take(uid string, want []claimedPort, own bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !own && c.taken(uid, want) {
+		return false
+	}
+	if len(want) > 0 {
+		if c.owner == nil {
+			c.owner = map[string][]claimedPort{}
+		}
+		c.owner[uid] = want
+	}
+	return true
+}
+
+func (c *portClaims) taken(uid string, want []claimedPort) bool {
+	for other, ports := range c.owner {
+		if other != uid && slices.ContainsFunc(ports, func(p claimedPort) bool { return slices.ContainsFunc(want, p.collides) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// release lets others have the pod's ports. None is no error.
+func (c *portClaims) release(uid string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.owner, uid)
+}
+
+// takePorts takes the ports of a pod that may still run. A new one that finds a port taken is refused; one that was here
+// before has its ports already, whoever thinks he has them too.
+func (w *worker) takePorts(isNew bool) {
+	phase := w.obs.Previous.Phase
+	if phase == corev1.PodSucceeded || phase == corev1.PodFailed || w.obs.Ruling != nil {
+		return
+	}
+	own := !isNew || w.want.Pod.DeletionTimestamp != nil
+	if !w.node.claims.take(w.uid, claimsOf(w.want.Pod), own) {
+		w.rule(pod.Ruling{Reason: portsTakenReason, Message: portsTakenMessage})
+	}
+}

@@ -177,7 +177,8 @@ func (s *Server) proxy(c *call, to backend) error {
 			Rewrite: func(r *httputil.ProxyRequest) { rewrite(r, at) },
 			ModifyResponse: func(r *http.Response) error {
 				c.code = r.StatusCode
-				return guard(r, at, prefix)
+				guard(r, at, prefix)
+				return nil
 			},
 			Transport: transport, FlushInterval: -1,
 			ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
@@ -234,22 +235,30 @@ func rewrite(r *httputil.ProxyRequest, at *url.URL) {
 	r.Out.Host = r.In.Host
 	r.Out.Header.Del("Authorization")
 	r.Out.Header.Del("Cookie")
+	if strings.Contains(r.In.Header.Get("Accept"), "text/html") {
+		r.Out.Header.Del("Accept-Encoding") // links in a compressed page would lead nowhere
+	}
 	r.SetXForwarded()
 }
 
-// guard makes the answer fit to be shown under this server's address: redirects lead through here again, and a browser
-// gives the page no access to what belongs to this server, its cookies first of all.
-func guard(r *http.Response, at *url.URL, prefix string) error {
+// guard makes the answer fit to be shown under this server's address: redirects and links lead through here again, and a
+// browser gives the page no access to what belongs to this server, its cookies first of all.
+func guard(r *http.Response, at *url.URL, prefix string) {
 	r.Header.Del("Set-Cookie")
 	r.Header.Set("Content-Security-Policy", "sandbox allow-scripts allow-forms")
-	location, err := url.Parse(r.Header.Get("Location"))
-	if err != nil || r.Header.Get("Location") == "" || location.Host != "" && location.Host != at.Host && location.Host != r.Request.Host {
-		return nil //nolint:nilerr // a program's odd header is the client's affair
+	through := func(link *url.URL) {
+		elsewhere := link.Host != "" && link.Host != at.Host && link.Host != r.Request.Host
+		if !elsewhere && strings.HasPrefix(link.Path, "/") && !strings.HasPrefix(link.Path, prefix+"/") {
+			link.Scheme, link.Host = "", ""
+			link.Path, link.RawPath = prefix+link.Path, ""
+		}
 	}
-	if strings.HasPrefix(location.Path, "/") {
-		location.Scheme, location.Host = "", ""
-		location.Path, location.RawPath = prefix+location.Path, ""
-		r.Header.Set("Location", location.String())
+	if text := r.Header.Get("Location"); text != "" {
+		if location, err := url.Parse(text); err == nil { // a program's odd header is the client's affair
+			through(location)
+			r.Header.Set("Location", location.String())
+		}
+		return
 	}
-	return nil
+	rewritePage(r, through)
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -119,6 +120,27 @@ func TestProxyRedirects(t *testing.T) {
 		a := c.get(p + path)
 		if got := fmt.Sprintf("%d %s", a.code, a.header.Get("Location")); got != want {
 			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+}
+
+// TestProxyLinks: links of a page lead through the proxy; everything else of it stays, to the byte.
+func TestProxyLinks(t *testing.T) {
+	const page = `<!DOCTYPE html><HTML><a href="/x?y=1&amp;z=2">x</a> <a class='q' href=relative>r</a><a href="https://elsewhere.test/">e</a>` +
+		`<img src="http://%s/i.png"/><form action='/post'><script>if (1 < 2) { location = "/a" }</script>`
+	c := withProgram(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", r.URL.Query().Get("type"))
+		fmt.Fprintf(w, page, r.Host)
+	})
+	const p = "/api/v1/namespaces/default/pods/p/proxy"
+	host := strings.TrimPrefix(c.url, "https://")
+	for kind, want := range map[string]string{
+		"text/plain": fmt.Sprintf(page, host),
+		"text/html; charset=utf-8": `<!DOCTYPE html><HTML><a href="` + p + `/x?y=1&amp;z=2">x</a> <a class='q' href=relative>r</a><a href="https://elsewhere.test/">e</a>` +
+			`<img src="` + p + `/i.png"/><form action="` + p + `/post"><script>if (1 < 2) { location = "/a" }</script>`,
+	} {
+		if a := c.get(p + "/?type=" + url.QueryEscape(kind)); string(a.body) != want {
+			t.Errorf("%s:\n%s\nwant\n%s", kind, a.body, want)
 		}
 	}
 }

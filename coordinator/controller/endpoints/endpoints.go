@@ -24,6 +24,7 @@ func Controller() controller.Controller {
 }
 
 // Plan writes EndpointSlices and Endpoints for every Service with a selector, and deletes those of Services that are gone.
+// For the others it copies Endpoints that somebody keeps into slices.
 func Plan(s *controller.Snapshot, now time.Time) ([]controller.Change, time.Time) {
 	p := &planner{s: s, now: now, pods: newIndex(s), zones: zones(s.Nodes), closing: map[string]bool{}}
 	for _, ns := range s.Namespaces {
@@ -37,6 +38,7 @@ func Plan(s *controller.Snapshot, now time.Time) ([]controller.Change, time.Time
 		}
 	}
 	p.sweep()
+	p.mirror()
 	return p.changes, time.Time{}
 }
 

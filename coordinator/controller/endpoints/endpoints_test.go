@@ -26,6 +26,7 @@ func TestScripts(t *testing.T) {
 		commands["pod"] = func(args []string) ([]string, error) { return nil, pod(w, args) }
 		commands["node"] = func(args []string) ([]string, error) { return nil, node(w, args) }
 		commands["slice"] = func(args []string) ([]string, error) { return nil, slice(w, args) }
+		commands["endpoints"] = func(args []string) ([]string, error) { return nil, byHand(w, args) }
 		commands["drop"] = func(args []string) ([]string, error) {
 			w.Remove(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: args[0]}})
 			return nil, nil
@@ -104,6 +105,26 @@ func node(w *controllertest.World, args []string) error {
 		ObjectMeta: metav1.ObjectMeta{Name: args[0], Labels: map[string]string{corev1.LabelTopologyZone: args[1]}, Annotations: map[string]string{"skerry.dev/address": args[2]}},
 		Spec:       corev1.NodeSpec{PodCIDR: args[3]},
 	})
+	return nil
+}
+
+// byHand is Endpoints that somebody keeps: name [!]ip... [skip]; "!" before one that is not ready.
+func byHand(w *controllertest.World, args []string) error {
+	e := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: args[0], UID: types.UID("uid-" + args[0])}} //nolint:staticcheck // still what some write
+	subset := corev1.EndpointSubset{Ports: []corev1.EndpointPort{{Port: 8000, Protocol: corev1.ProtocolTCP}}}                    //nolint:staticcheck // see above
+	for _, arg := range args[1:] {
+		ip, notReady := strings.CutPrefix(arg, "!")
+		switch {
+		case arg == "skip":
+			e.Labels = map[string]string{discoveryv1.LabelSkipMirror: "true"}
+		case notReady:
+			subset.NotReadyAddresses = append(subset.NotReadyAddresses, corev1.EndpointAddress{IP: ip})
+		default:
+			subset.Addresses = append(subset.Addresses, corev1.EndpointAddress{IP: ip})
+		}
+	}
+	e.Subsets = append(e.Subsets, subset)
+	w.Put(e)
 	return nil
 }
 

@@ -224,14 +224,19 @@ func (p *planner) build(svc *corev1.Service, g *group, endpoints []discoveryv1.E
 // name follows from the service, the group and what is taken, so that planning twice names the same slice.
 func (p *planner) name(svc *corev1.Service, g *group) string {
 	for n := 0; ; n++ {
-		h := fnv.New32a()
-		fmt.Fprintf(h, "%s/%s/%d", svc.UID, g.key(), n)
-		name := fmt.Sprintf("%s-%08x", svc.Name, h.Sum32())
+		name := sliceName(svc.Name, string(svc.UID), g.key(), n)
 		if key := serviceKey(svc.Namespace, name); !p.stored.names[key] {
 			p.stored.names[key] = true
 			return name
 		}
 	}
+}
+
+// sliceName is the name of the n-th slice of a group of an object.
+func sliceName(object, uid, group string, n int) string {
+	h := fnv.New32a()
+	fmt.Fprintf(h, "%s/%s/%d", uid, group, n)
+	return fmt.Sprintf("%s-%08x", object, h.Sum32())
 }
 
 func (p *planner) remove(slice *discoveryv1.EndpointSlice) {

@@ -44,6 +44,7 @@ func rewritePage(r *http.Response, through func(*url.URL)) {
 
 type closers []io.Closer
 
+// Close closes all of them.
 func (c closers) Close() error {
 	var errs []error
 	for _, each := range c {
@@ -58,15 +59,14 @@ func rewriteLinks(w io.Writer, page io.Reader, through func(*url.URL)) error {
 	for {
 		kind := z.Next()
 		piece := z.Raw()
-		switch kind {
-		case html.ErrorToken:
+		if kind == html.ErrorToken {
 			if errors.Is(z.Err(), io.EOF) {
 				return nil
 			}
 			return z.Err()
-		case html.StartTagToken, html.SelfClosingTagToken:
-			raw := slices.Clone(piece) // Token spoils it
-			piece = raw
+		}
+		if kind == html.StartTagToken || kind == html.SelfClosingTagToken {
+			piece = slices.Clone(piece) // Token spoils it
 			if token := z.Token(); relink(&token, through) {
 				piece = []byte(token.String())
 			}

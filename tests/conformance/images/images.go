@@ -125,12 +125,13 @@ func busybox(ctx context.Context, b *base) error {
 		b.symlink(path.Join("bin", path.Base(name)), "/bin/busybox") // where upstream's image has all of them
 	}
 	b.program("bin/busybox", program)
-	// sh is bash: busybox's own runs its applets whatever the search path says, so nobody would get Debian's nc, and it drops
-	// variables whose names a shell cannot use, which specs look for in the output of "sh -c env".
+	b.symlink("bin/sh", "/bin/busybox")
+	// The sh on the search path is bash: older busyboxes drop variables whose names a shell cannot use, and specs look for
+	// those in the output of "sh -c env".
 	if err := b.takeAll("bin/bash"); err != nil {
 		return err
 	}
-	b.symlink("bin/sh", "/bin/bash")
+	b.symlink("usr/local/bin/sh", "/bin/bash")
 	b.dir(0o755, "dev", "proc", "sys", "home", "root", "run", "var/log")
 	b.dir(0o777|fs.ModeSticky, "tmp", "var/tmp")
 	b.text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n")
@@ -164,6 +165,7 @@ func agnhost(ctx context.Context, b *base) error {
 	if err := b.takeAll("bin/nc.openbsd", "bin/ss", "usr/bin/curl", "usr/bin/dig", "usr/bin/getent", "usr/bin/ipcs", "usr/bin/socat"); err != nil {
 		return err
 	}
+	b.symlink("bin/sh", "/bin/bash") // busybox's runs its own applets whatever the search path says: not this nc
 	b.symlink("bin/nc", "nc.openbsd")
 	b.symlink("usr/bin/nc", "/bin/nc.openbsd")
 	b.program("agnhost", filepath.Join(b.Bin, "agnhost"))

@@ -65,6 +65,6 @@ Ctrl-C lets the suite delete what it made, writes the report of what ran, and st
 	flags.StringVar(&o.out, "out", "tests/artifacts/conformance", "`folder` for reports and logs")
 	flags.DurationVar(&o.timeLimit, "timeout", defaultTimeLimit, "limit for the specs of one area")
 	flags.StringArrayVar(&o.suiteArgs, "suite-arg", nil, "further `flag` of upstream's e2e.test, such as --delete-namespace-on-failure=false; repeat for more")
-	cmd.AddCommand(newPageCommand())
+	cmd.AddCommand(newPageCommand(), newRecordCommand())
 	return cmd
 }

@@ -41,6 +41,7 @@ type Catalog struct {
 	Specs []Spec
 	Waits []Exception // for features that are still to come
 	Never []Exception // what Skerry leaves out
+	Record
 }
 
 // New reads the lists. It refuses an exception that means no spec, and a spec that two exceptions mean: both happen when
@@ -52,6 +53,9 @@ func New() (*Catalog, error) {
 	}
 	c := &Catalog{}
 	if err := c.readExceptions(); err != nil {
+		return nil, err
+	}
+	if c.Record, err = readRecord(); err != nil {
 		return nil, err
 	}
 	for _, name := range names {

@@ -26,6 +26,8 @@ func (c *Catalog) Markdown() string {
 	var b strings.Builder
 	b.WriteString(head)
 	c.writeAreas(&b)
+	b.WriteString("\n## What has passed\n\n")
+	c.Record.write(&b)
 	b.WriteString("\n## Waits for a feature\n\n")
 	c.writeExceptions(&b, c.Waits)
 	b.WriteString("\n## Left out\n\n")

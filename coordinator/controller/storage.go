@@ -29,11 +29,14 @@ func ClaimNames(pod *corev1.Pod) []string {
 		case v.PersistentVolumeClaim != nil:
 			names = append(names, v.PersistentVolumeClaim.ClaimName)
 		case v.Ephemeral != nil:
-			names = append(names, pod.Name+"-"+v.Name)
+			names = append(names, EphemeralClaim(pod, v))
 		}
 	}
 	return names
 }
+
+// EphemeralClaim is the name of the claim of a pod's ephemeral volume.
+func EphemeralClaim(pod *corev1.Pod, v *corev1.Volume) string { return pod.Name + "-" + v.Name }
 
 // ClaimClass is the name of the claim's StorageClass; empty when it has none.
 func ClaimClass(c *corev1.PersistentVolumeClaim) string {

@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/coordinator/controller"
@@ -20,6 +21,31 @@ func (p *planner) claim(c *corev1.PersistentVolumeClaim) {
 		p.follow(c)
 	default:
 		p.find(c)
+	}
+}
+
+// own makes the claims of a pod's ephemeral volumes. They are the pod's, and go with it.
+func (p *planner) own(pod *corev1.Pod) {
+	if pod.DeletionTimestamp != nil || controller.PodFinished(pod) {
+		return
+	}
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		if v.Ephemeral == nil || v.Ephemeral.VolumeClaimTemplate == nil {
+			continue
+		}
+		name := controller.EphemeralClaim(pod, v)
+		if p.claims[pod.Namespace+"/"+name] != nil {
+			continue
+		}
+		template := v.Ephemeral.VolumeClaimTemplate
+		p.write(controller.Create, &corev1.PersistentVolumeClaim{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: pod.Namespace, Name: name, Labels: maps.Clone(template.Labels), Annotations: maps.Clone(template.Annotations),
+				OwnerReferences: []metav1.OwnerReference{controller.Reference(pod, "v1", "Pod")},
+			},
+			Spec: *template.Spec.DeepCopy(),
+		})
 	}
 }
 

@@ -47,10 +47,13 @@ func Controller() controller.Controller {
 func Plan(s *controller.Snapshot, _ time.Time) ([]controller.Change, time.Time) {
 	_, known := s.Others[controller.ClaimKind]
 	claims, volumes := controller.Rest[*corev1.PersistentVolumeClaim](s, controller.ClaimKind), controller.Rest[*corev1.PersistentVolume](s, controller.VolumeKind)
-	if !known || len(claims)+len(volumes) == 0 {
+	if !known {
 		return nil, time.Time{} // where claims are unknown, none is gone
 	}
 	p := newPlanner(s, claims, volumes)
+	for _, pod := range s.Pods {
+		p.own(pod)
+	}
 	for _, c := range claims {
 		p.claim(c)
 	}

@@ -149,16 +149,32 @@ func (w world) claim(args []string) error {
 	return nil
 }
 
-// pod is one that has these claims.
+// pod is one that has these claims; "new:NAME" is an ephemeral volume of class local.
 func (w world) pod(name string, claims ...string) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Status: corev1.PodStatus{Phase: corev1.PodPending}}
 	pod.Spec.Containers = []corev1.Container{{Name: "main"}}
 	for _, claim := range claims {
+		if name, ephemeral := strings.CutPrefix(claim, "new:"); ephemeral {
+			pod.Spec.Volumes = append(pod.Spec.Volumes, ephemeralVolume(name))
+			continue
+		}
 		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: claim, VolumeSource: corev1.VolumeSource{
 			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim},
 		}})
 	}
 	w.Put(pod)
+}
+
+func ephemeralVolume(name string) corev1.Volume {
+	class := "local"
+	template := &corev1.PersistentVolumeClaimTemplate{
+		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "scratch"}},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, StorageClassName: &class,
+			Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
+		},
+	}
+	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{VolumeClaimTemplate: template}}}
 }
 
 // drop deletes claims and volumes as a person does.

@@ -25,7 +25,7 @@ func backOff(n int) time.Duration {
 	return min(d, backOffMax)
 }
 
-// setUpBackOff is the wait after the n-th failure in a row of a step that is the node's own work (volumes, sandbox,
+// setUpBackOff is the wait after the n-th failure in a row of a step that is the node's own work (volumes, sandbox, creation,
 // signals): 1 s doubling to 1 min, since nobody's registry is at the other end.
 func setUpBackOff(n int) time.Duration {
 	if n < 1 {

@@ -37,7 +37,7 @@ func (p *planner) crashWait(c *corev1.Container, o Container) time.Duration {
 func outdated(c *corev1.Container, o Container) bool { return o.Hash != "" && o.Hash != Hash(c) }
 
 func (p *planner) start(c *corev1.Container, o Container) {
-	if !p.image(c) || !p.due(after(o.Create.At, backOff(o.Create.Fails), p.now)) {
+	if !p.image(c) || !p.due(after(o.Create.At, setUpBackOff(o.Create.Fails), p.now)) {
 		return
 	}
 	attempt := o.Attempt

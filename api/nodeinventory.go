@@ -160,14 +160,22 @@ type USB struct {
 	Product   string `json:"product"`
 	Name      string `json:"name,omitempty"`
 	Serial    string `json:"serial,omitempty"`
+	Node      string `json:"node,omitempty"`   // under /dev, for programs that drive the device themselves
+	Driver    string `json:"driver,omitempty"` // of the kernel, for the first of its interfaces that has one
 }
 
-// Device is a character device that a workload may claim.
+// Device is a device node that a workload may claim.
 type Device struct {
-	Class string `json:"class"` // serial, i2c, spi, gpio, video, gpu, sound, watchdog, ipmi
+	Class string `json:"class"` // serial, i2c, spi, gpio, video, gpu, sound, watchdog, ipmi; usb or file for what the agent's settings name
 	Name  string `json:"name"`
 	Path  string `json:"path"` // under /dev
 	Label string `json:"label,omitempty"`
+	// USB is the Path of the USB device that it is a part of.
+	USB string `json:"usb,omitempty"`
+	// Console says that the kernel's console is on it.
+	Console bool `json:"console,omitempty"`
+	// Resource is what a pod asks for to claim it, skerry.dev/<class>; empty for what cannot be claimed.
+	Resource string `json:"resource,omitempty"`
 }
 
 // Sensor is one reading of a thermal zone or hwmon channel at probe time.

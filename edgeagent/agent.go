@@ -18,6 +18,7 @@ import (
 
 	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/edgeagent/checkpoint"
+	"skerry.dev/skerry/edgeagent/device"
 	"skerry.dev/skerry/edgeagent/eviction"
 	"skerry.dev/skerry/edgeagent/idrange"
 	"skerry.dev/skerry/edgeagent/logs"
@@ -90,6 +91,7 @@ type Agent struct {
 	services messaging.Assigned // as checkpointed
 	meter    *usage.Meter
 	pressure *pressure
+	devices  *devices
 }
 
 // New opens the node's state and makes the agent. It starts nothing and connects nowhere.
@@ -165,13 +167,17 @@ func (a *Agent) build(state checkpoint.State) error {
 	if err != nil {
 		return fmt.Errorf("service network: %w", err)
 	}
+	claims, err := device.Open(filepath.Join(c.StateDir, "devices.json"))
+	if err != nil {
+		return err
+	}
 	logSize := resource.MustParse(c.Pods.LogMaxSize) // Validate has parsed it
 	a.node = &node{
 		log: a.log, keeper: parts.Keeper, sandboxes: parts.Sandboxes, images: parts.Images, volumes: parts.Volumes,
 		users: idrange.NewLedger(filepath.Join(c.StateDir, "ids")), noUsers: parts.NoUsers,
 		logs: logs.NewFolder(filepath.Join(c.StateDir, "logs")), store: a.store, curve: curve,
 		cgroups: c.CgroupParent, pids: c.Pods.PidsPerContainer,
-		logMaxBytes: logSize.Value(), logMaxFiles: c.Pods.LogMaxFiles,
+		devices: claims, logMaxBytes: logSize.Value(), logMaxFiles: c.Pods.LogMaxFiles,
 		first: []messaging.ServicePort{apiService(services)},
 		ports: newHostPorts(parts.HostPorts, held, state.Memories, a.log),
 		pulls: make(gate, pullsAtOnce), setup: make(gate, setUpsAtOnce),
@@ -194,7 +200,8 @@ func (a *Agent) build(state checkpoint.State) error {
 		return err
 	}
 	a.self = a.newSelf()
-	return nil
+	a.devices, err = a.newDevices()
+	return err
 }
 
 func (a *Agent) makeParts() (err error) {
@@ -236,6 +243,18 @@ func (a *Agent) newPressure() (*pressure, error) {
 	}, nil
 }
 
+func (a *Agent) newDevices() (*devices, error) {
+	c := a.options.Config.Devices
+	rules, err := device.ParseRules(c.Classes)
+	if err != nil {
+		return nil, fmt.Errorf("devices.classes: %w", err)
+	}
+	return &devices{
+		settings: device.Settings{Rules: rules, Kinds: c.Kinds}, ledger: a.node.devices, pods: a.loop.all,
+		changed: a.self.changed, found: make(chan api.Inventory, 1), log: a.log,
+	}, nil
+}
+
 func (a *Agent) newSelf() *self {
 	c := a.options.Config
 	return &self{
@@ -264,6 +283,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.self.run(ctx) })
 	g.Go(func() error { return a.meter.Run(ctx) })
 	g.Go(func() error { return a.watch(ctx) })
+	g.Go(func() error { return a.devices.run(ctx) })
 	g.Go(func() error { return a.keepTables(ctx) })
 	if a.parts.Gauges != nil {
 		g.Go(func() error { return a.watchPressure(ctx) })
@@ -290,7 +310,7 @@ const probeAgain = time.Minute
 // watch follows the hardware. That it cannot be read is no reason to stop running pods.
 func (a *Agent) watch(ctx context.Context) error {
 	for {
-		err := a.parts.Watch(ctx, a.log, a.self.changed)
+		err := a.parts.Watch(ctx, a.log, a.devices.probed)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"skerry.dev/skerry/edgeagent/device"
 	"skerry.dev/skerry/edgeagent/eviction"
 	"skerry.dev/skerry/edgeagent/image"
 	"skerry.dev/skerry/edgeagent/keeper"
@@ -43,6 +44,7 @@ type Config struct {
 	Reserved     ReservedConfig `mapstructure:"reserved"`
 	Eviction     EvictionConfig `mapstructure:"eviction"`
 	Images       ImagesConfig   `mapstructure:"images"`
+	Devices      DevicesConfig  `mapstructure:"devices"`
 	Log          LogConfig      `mapstructure:"log"`
 }
 
@@ -89,6 +91,14 @@ func (e EvictionConfig) validate() error {
 	return err
 }
 
+// DevicesConfig says which devices pods may claim; see docs/devices.md.
+type DevicesConfig struct {
+	// Kinds of hardware that are offered by their own names; of device.BuiltIn.
+	Kinds []string `mapstructure:"kinds"`
+	// Classes are rules, such as "gps usb=1546:01a8"; they come before the kinds.
+	Classes []string `mapstructure:"classes"`
+}
+
 // ImagesConfig says when images that nothing uses are removed.
 type ImagesConfig struct {
 	// HighPercent of the disk in use starts the removal, LowPercent ends it.
@@ -131,6 +141,7 @@ func DefaultConfig() Config {
 		Reserved:     ReservedConfig{CPU: "100m", Memory: "128Mi"},
 		Eviction:     EvictionConfig{Hard: eviction.DefaultHard, PressureTransitionPeriod: 5 * time.Minute},
 		Images:       ImagesConfig{HighPercent: 85, LowPercent: 80, MinimumAge: 2 * time.Minute, Pinned: []string{}},
+		Devices:      DevicesConfig{Kinds: slices.Clone(device.DefaultKinds), Classes: []string{}},
 		Log:          LogConfig{Level: "info", Format: "text"},
 	}
 }
@@ -187,10 +198,13 @@ func (c Config) Validate() error {
 	check("pods.log-max-size", logSize(c.Pods.LogMaxSize))
 	check("pods.log-max-files", between(c.Pods.LogMaxFiles, 1, 100))
 	check("eviction", c.Eviction.validate())
+	check("devices.kinds", device.ValidateKinds(c.Devices.Kinds))
+	_, err := device.ParseRules(c.Devices.Classes)
+	check("devices.classes", err)
 	check("images", c.Images.validate())
 	check("reserved.cpu", quantity(c.Reserved.CPU))
 	check("reserved.memory", quantity(c.Reserved.Memory))
-	_, err := c.Log.level()
+	_, err = c.Log.level()
 	check("log.level", err)
 	check("log.format", oneOf(c.Log.Format, "text", "json"))
 	return errors.Join(faults...)

@@ -40,7 +40,8 @@ func TestValidateNamesEveryFault(t *testing.T) {
 	c := Config{
 		Name: "Not A Name", StateDir: "relative", KeeperSocket: "x", CgroupParent: "y", Servers: []string{"coordinator"},
 		JoinToken: "cut", Address: "fe80::1", Network: NetworkConfig{PodCIDR: "all", ServiceCIDR: "10.43.0.0"},
-		Pods: PodsConfig{Max: -1, LogMaxSize: "1"}, Eviction: EvictionConfig{Hard: "all"}, Images: ImagesConfig{HighPercent: 120}, Reserved: ReservedConfig{CPU: "much", Memory: "-1"}, Log: LogConfig{Level: "loud", Format: "xml"},
+		Pods: PodsConfig{Max: -1, LogMaxSize: "1"}, Eviction: EvictionConfig{Hard: "all"}, Images: ImagesConfig{HighPercent: 120},
+		Devices: DevicesConfig{Kinds: []string{"toaster"}, Classes: []string{"gps"}}, Reserved: ReservedConfig{CPU: "much", Memory: "-1"}, Log: LogConfig{Level: "loud", Format: "xml"},
 	}
 	err := c.Validate()
 	if err == nil {
@@ -48,7 +49,7 @@ func TestValidateNamesEveryFault(t *testing.T) {
 	}
 	for _, key := range []string{
 		"name", "state-dir", "keeper-socket", "cgroup-parent", "servers", "join-token", "address", "network.pod-cidr",
-		"network.service-cidr", "pods.max", "pods.log-max-size", "pods.log-max-files", "eviction", "images", "reserved.cpu", "reserved.memory", "log.level", "log.format",
+		"network.service-cidr", "pods.max", "pods.log-max-size", "pods.log-max-files", "eviction", "images", "devices.kinds", "devices.classes", "reserved.cpu", "reserved.memory", "log.level", "log.format",
 	} {
 		if !strings.Contains(err.Error(), key+": ") {
 			t.Errorf("no fault of %s in:\n%v", key, err)

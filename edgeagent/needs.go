@@ -84,6 +84,8 @@ type Volumes interface {
 	Etc(p *corev1.Pod, ips []string) ([]volume.Attachment, error)
 	Termination(p *corev1.Pod, c *corev1.Container, attempt int32) (volume.Attachment, error)
 	LastWords(uid, container string, attempt int32) (string, error)
+	// DeviceNode makes a node of the device at path for a container's user, in the container's numbers, and returns where it is.
+	DeviceNode(uid, container, path string, user, group int) (string, error)
 	Remove(uid string) error
 	Pods() ([]string, error)
 	// Discard removes a persistent volume; volume.ErrInUse says that a pod has it.

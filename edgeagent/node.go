@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nkeys"
 
+	"skerry.dev/skerry/edgeagent/device"
 	"skerry.dev/skerry/edgeagent/logs"
 	"skerry.dev/skerry/messaging"
 )
@@ -24,7 +25,8 @@ type node struct {
 	images    Images
 	volumes   Volumes
 	users     Users
-	noUsers   error // why this node cannot make user namespaces; nil if it can
+	noUsers   error          // why this node cannot make user namespaces; nil if it can
+	devices   *device.Ledger // nil in tests that are about other things
 	logs      *logs.Folder
 	report    Reporter
 	store     Store

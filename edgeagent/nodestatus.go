@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"skerry.dev/skerry/api"
+	"skerry.dev/skerry/edgeagent/device"
 	"skerry.dev/skerry/edgeagent/eviction"
 	"skerry.dev/skerry/hwprobe"
 	"skerry.dev/skerry/messaging"
@@ -182,6 +183,11 @@ func (s *self) labels() map[string]string {
 
 func (s *self) compute(now time.Time) corev1.NodeStatus {
 	capacity := hwprobe.Capacity(s.inventory, s.usage.DiskTotalBytes, s.config.Pods.Max)
+	if s.node.devices != nil {
+		for class, n := range s.node.devices.Counts() {
+			capacity[corev1.ResourceName(device.ResourcePrefix+class)] = *resource.NewQuantity(n, resource.DecimalSI)
+		}
+	}
 	status := corev1.NodeStatus{
 		Capacity: capacity, Allocatable: allocatable(capacity, s.config.Reserved, s.limits),
 		Addresses: []corev1.NodeAddress{

@@ -146,12 +146,17 @@ func (j *job) spec(rootfs string) (keeper.Spec, error) {
 	if err != nil {
 		return keeper.Spec{}, config(err)
 	}
+	devices, err := j.claim(user)
+	if err != nil {
+		return keeper.Spec{}, err
+	}
 	if err := j.node.logs.Prepare(j.worker.uid, j.container.Name, j.action.Attempt); err != nil {
 		return keeper.Spec{}, err
 	}
 	spec, err := containerspec.Build(containerspec.Input{
 		Pod: j.want.Pod, Container: j.container, Attempt: j.action.Attempt, Image: j.image, Env: env, User: user,
-		Rootfs: rootfs, Namespaces: j.namespaces(), IDs: j.sandbox.IDs, Mounts: mounts,
+		Rootfs: rootfs, Namespaces: j.namespaces(), IDs: j.sandbox.IDs, Mounts: append(mounts, devices.mounts...),
+		Devices: devices.access, DeviceEnv: devices.env,
 		LogPath:    j.node.logs.Path(j.worker.uid, j.container.Name, j.action.Attempt),
 		CgroupRoot: j.node.cgroups, MemoryBytes: j.node.facts().MemoryBytes, PidsLimit: j.node.pids,
 		LogMaxBytes: j.node.logMaxBytes, LogMaxFiles: j.node.logMaxFiles,

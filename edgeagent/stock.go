@@ -100,6 +100,9 @@ func (l *loop) removeOrphans(ctx context.Context) {
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		l.log.Warn("left-overs of pods not listed", "err", err)
 	}
+	if l.node.devices != nil {
+		volumes = append(volumes, l.node.devices.Owners()...)
+	}
 	for uid := range l.memories {
 		volumes = append(volumes, uid)
 	}

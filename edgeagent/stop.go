@@ -65,6 +65,11 @@ func (n *node) removeSandbox(ctx context.Context, uid string) error {
 	if err := n.sandboxes.RemoveSandbox(ctx, uid); err != nil {
 		return err
 	}
+	if n.devices != nil {
+		if err := n.devices.Release(uid); err != nil {
+			return err
+		}
+	}
 	return n.users.Release(uid)
 }
 

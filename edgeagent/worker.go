@@ -362,6 +362,7 @@ func (w *worker) result(r pod.Result) {
 		w.log.Warn("action failed", "action", r.Action.String(), "err", r.Err)
 	}
 	w.announce(r)
+	w.rejectWithout(r.Err)
 	w.obs.Apply(r, w.want.Pod, time.Now())
 	if r.Action.Verb == pod.StartContainer {
 		if e, ok := w.early[r.ID]; ok {

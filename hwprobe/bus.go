@@ -1,6 +1,8 @@
 package hwprobe
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	"skerry.dev/skerry/api"
@@ -58,11 +60,46 @@ func (t tree) usb() []api.USB {
 			class = t.interfaceClass(bus, path)
 		}
 		out = append(out, api.USB{
+			Node: t.usbNode(dir), Driver: t.usbDriver(bus, path),
 			Path: path, Class: class, ClassName: usbClasses[class], Vendor: vendor, Product: t.hex(dir + "idProduct"),
 			Name: strings.TrimSpace(t.text(dir+"manufacturer") + " " + t.text(dir+"product")), Serial: t.text(dir + "serial"),
 		})
 	}
 	return out
+}
+
+// usbNode is where programs find the device: usbfs numbers buses and devices.
+func (t tree) usbNode(dir string) string {
+	bus, device := t.count(dir+"busnum"), t.count(dir+"devnum")
+	if bus == 0 || device == 0 {
+		return ""
+	}
+	return fmt.Sprintf("/dev/bus/usb/%03d/%03d", bus, device)
+}
+
+// usbDriver is the kernel's driver of the first interface that has one. That of usbfs only says that a program is at work.
+func (t tree) usbDriver(bus, path string) string {
+	for _, name := range t.names(bus) {
+		if !strings.HasPrefix(name, path+":") {
+			continue
+		}
+		if driver := t.linkName(bus + "/" + name + "/driver"); driver != "" && driver != "usbfs" {
+			return driver
+		}
+	}
+	return ""
+}
+
+// usbOf is the USB device that a device is a part of: the nearest one above it in the device tree. Empty when none is.
+func (t tree) usbOf(dir string) string {
+	place := t.link(strings.TrimSuffix(dir, "/"))
+	parts := strings.Split(place, "/")
+	for _, part := range slices.Backward(parts) {
+		if part != "" && t.hex("sys/bus/usb/devices/"+part+"/idVendor") != "" {
+			return part
+		}
+	}
+	return ""
 }
 
 func (t tree) interfaceClass(bus, path string) string {

@@ -1,6 +1,7 @@
 package hwprobe
 
 import (
+	"slices"
 	"strings"
 
 	"skerry.dev/skerry/api"
@@ -26,7 +27,7 @@ func (t tree) devices() []api.Device {
 				continue
 			}
 			dir := c.folder + "/" + name + "/"
-			out = append(out, api.Device{Class: c.class, Name: name, Path: t.node(dir, name), Label: firstText(t, dir+"name", dir+"label", dir+"device/name", dir+"identity")})
+			out = append(out, api.Device{Class: c.class, Name: name, Path: t.node(dir, name), USB: t.usbOf(dir), Label: firstText(t, dir+"name", dir+"label", dir+"device/name", dir+"identity")})
 		}
 	}
 	return out
@@ -44,13 +45,15 @@ func (t tree) node(dir, name string) string {
 // type is 0.
 func (t tree) serialPorts() []api.Device {
 	const folder = "sys/class/tty"
+	consoles := strings.Fields(t.text(folder + "/console/active"))
 	var out []api.Device
 	for _, name := range t.names(folder) {
 		dir := folder + "/" + name + "/"
 		if !t.exists(dir+"device") || t.text(dir+"type") == "0" {
 			continue
 		}
-		out = append(out, api.Device{Class: "serial", Name: name, Path: "/dev/" + name, Label: t.linkName(dir + "device/driver")})
+		out = append(out, api.Device{Class: "serial", Name: name, Path: "/dev/" + name, Label: t.linkName(dir + "device/driver"),
+			USB: t.usbOf(dir), Console: slices.Contains(consoles, name)})
 	}
 	return out
 }

@@ -38,6 +38,8 @@ type Input struct {
 	Namespaces  keeper.Namespaces // of the pod's sandbox
 	IDs         idrange.Range     // of Namespaces.User
 	Mounts      []volume.Attachment
+	Devices     []keeper.Device // claimed; their nodes are among the mounts
+	DeviceEnv   []string        // where they are; the spec's wins
 	LogPath     string
 	CgroupRoot  string // below which the pod's group goes
 	MemoryBytes int64  // of the node
@@ -68,7 +70,7 @@ func Build(in Input) (keeper.Spec, error) {
 		OOMScoreAdj: &adj,
 		Terminal:    in.Container.TTY, Stdin: in.Container.Stdin, StdinOnce: in.Container.StdinOnce,
 		LogPath: in.LogPath, LogMaxBytes: in.LogMaxBytes, LogMaxFiles: in.LogMaxFiles,
-		Sysctls: sysctls(in.Pod),
+		Sysctls: sysctls(in.Pod), Devices: in.Devices,
 	}
 	if !in.IDs.IsZero() {
 		s.IDs = keeper.IDs{First: in.IDs.First, Count: idrange.Count}
@@ -125,6 +127,11 @@ func environment(in Input) []string {
 		out = append(out, "TERM=xterm")
 	}
 	own := lookup(in.Env)
+	for _, line := range in.DeviceEnv {
+		if name, _, _ := strings.Cut(line, "="); !has(own, name) {
+			out = append(out, line)
+		}
+	}
 	hasPath := false
 	for _, line := range in.Image.Env {
 		name, _, _ := strings.Cut(line, "=")
@@ -137,6 +144,11 @@ func environment(in Input) []string {
 		out = append(out, defaultPath)
 	}
 	return append(out, in.Env...)
+}
+
+func has(lookup func(string) (string, bool), name string) bool {
+	_, ok := lookup(name)
+	return ok
 }
 
 func workingDir(in Input) string {

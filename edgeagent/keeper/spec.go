@@ -129,6 +129,8 @@ type Device struct {
 	HostPath      string `json:"hostPath"`
 	ContainerPath string `json:"containerPath,omitempty"` // empty means HostPath
 	Permissions   string `json:"permissions,omitempty"`   // of "rwm"; empty means "rwm"
+	// AccessOnly lets the container use the device and makes no node for it: that comes as a mount.
+	AccessOnly bool `json:"accessOnly,omitempty"`
 }
 
 // Rlimit is one resource limit by its name in getrlimit(2), such as "RLIMIT_NOFILE".

@@ -33,6 +33,7 @@ const (
 	subPathsFolder    = "subpaths"
 	etcFolder         = "etc"
 	terminationFolder = "termination"
+	devicesFolder     = "devices"
 )
 
 // podFolder is where everything of a pod is. A UID that is no name is refused: it would become part of a path.

@@ -62,7 +62,10 @@ func devicesOf(spec *keeper.Spec) ([]*config.Device, []*config.Rule, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		nodes, rules = append(nodes, node), append(rules, &node.Rule)
+		rules = append(rules, &node.Rule)
+		if !d.AccessOnly {
+			nodes = append(nodes, node)
+		}
 	}
 	return nodes, rules, nil
 }

@@ -59,7 +59,9 @@ func run(m *testing.M) (code int, err error) {
 	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // user namespaces need to pass through
 		return 1, err
 	}
-	shared, err = cluster.Start(ctx, cluster.Options{DataDir: filepath.Join(dir, "up")})
+	shared, err = cluster.Start(ctx, cluster.Options{
+		DataDir: filepath.Join(dir, "up"), Env: []string{"SKERRY_DEVICES_CLASSES=" + meterClass + " path=" + meterFolder + "/*"},
+	})
 	if err != nil {
 		return 1, err
 	}

@@ -30,6 +30,8 @@ const usage = `testimage COMMAND
   oom                  allocate memory without end
   forks                start processes without end, and wait for SIGTERM
   fill FOLDER [MIB]    write files there without end, or so much, and wait for SIGTERM
+  device VAR           open the device that an environment variable names, and wait for SIGTERM
+  node PATH MAJOR MINOR make a device node, and open it
   hold MIB             take so much memory, and wait for SIGTERM
   flood                print lines without end
   overwrite            try to write to the program that started this one
@@ -89,6 +91,13 @@ func run(command string, args []string) error {
 			return err
 		}
 		leave(terminated)
+	case "device":
+		if err := open(os.Getenv(args[0])); err != nil {
+			return err
+		}
+		leave(terminated)
+	case "node":
+		return node(args)
 	case "hold":
 		if err := hold(args[0]); err != nil {
 			return err

@@ -1,12 +1,14 @@
 package edgeagent
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"skerry.dev/skerry/edgeagent/device"
 	"skerry.dev/skerry/edgeagent/pod"
 	"skerry.dev/skerry/messaging"
 )
@@ -72,7 +74,7 @@ func (w *worker) announceFailure(r pod.Result) {
 		pod.PrepareVolumes: "FailedMount", pod.SignalContainer: "FailedKillPod", pod.KillContainer: "FailedKillPod",
 		pod.RemoveSandbox: "FailedKillPod", pod.RemoveVolumes: "FailedKillPod", pod.RemoveContainer: "FailedKillPod",
 	}[r.Action.Verb]
-	if reason == "" || !w.node.events.allow(w.uid+r.Action.Container+string(r.Action.Verb)+r.Err.Error(), time.Now()) {
+	if reason == "" || errors.Is(r.Err, device.ErrTooFew) || !w.node.events.allow(w.uid+r.Action.Container+string(r.Action.Verb)+r.Err.Error(), time.Now()) {
 		return
 	}
 	message := r.Err.Error()

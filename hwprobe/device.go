@@ -52,8 +52,10 @@ func (t tree) serialPorts() []api.Device {
 		if !t.exists(dir+"device") || t.text(dir+"type") == "0" {
 			continue
 		}
-		out = append(out, api.Device{Class: "serial", Name: name, Path: "/dev/" + name, Label: t.linkName(dir + "device/driver"),
-			USB: t.usbOf(dir), Console: slices.Contains(consoles, name)})
+		out = append(out, api.Device{
+			Class: "serial", Name: name, Path: "/dev/" + name, Label: t.linkName(dir + "device/driver"),
+			USB: t.usbOf(dir), Console: slices.Contains(consoles, name),
+		})
 	}
 	return out
 }

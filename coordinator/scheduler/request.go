@@ -38,7 +38,7 @@ type port struct {
 // the sidecars started before it), or what the pod asks for as a whole, plus the runtime's overhead.
 func requestOf(pod *corev1.Pod) request {
 	var r request
-	r.amount = podAmount(pod, func(c *corev1.Container) amount { return amountOf(c.Resources.Requests) })
+	r.amount = podAmount(pod, containerAmount)
 	assumed := podAmount(pod, assumedAmount)
 	r.scoreCPU, r.scoreMemory = assumed.cpu, assumed.memory
 	r.ports = hostPorts(pod)
@@ -81,13 +81,33 @@ func containersAmount(pod *corev1.Pod, of func(*corev1.Container) amount) amount
 
 func assumedAmount(c *corev1.Container) amount {
 	a := amount{cpu: assumedCPU, memory: assumedMemory}
-	if q, set := c.Resources.Requests[corev1.ResourceCPU]; set {
+	if q, set := asked(c, corev1.ResourceCPU); set {
 		a.cpu = q.MilliValue()
 	}
-	if q, set := c.Resources.Requests[corev1.ResourceMemory]; set {
+	if q, set := asked(c, corev1.ResourceMemory); set {
 		a.memory = q.Value()
 	}
 	return a
+}
+
+// containerAmount is what a container asks for. A limit without a request is one: the API makes it so of every pod, but a
+// controller's pod is placed before it is stored.
+func containerAmount(c *corev1.Container) amount {
+	a := amountOf(c.Resources.Requests)
+	for name, q := range c.Resources.Limits {
+		if _, set := c.Resources.Requests[name]; !set {
+			a.set(name, q)
+		}
+	}
+	return a
+}
+
+func asked(c *corev1.Container, name corev1.ResourceName) (resource.Quantity, bool) {
+	if q, set := c.Resources.Requests[name]; set {
+		return q, true
+	}
+	q, set := c.Resources.Limits[name]
+	return q, set
 }
 
 func amountOf(list corev1.ResourceList) amount {

@@ -46,6 +46,7 @@ func (e *tooFew) Error() string {
 		ResourcePrefix, e.class, e.wanted, e.has)
 }
 
+// Is makes it an ErrTooFew.
 func (e *tooFew) Is(target error) bool { return target == ErrTooFew }
 
 // Ledger remembers who has which device. Its methods may be called concurrently.

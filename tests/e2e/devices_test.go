@@ -49,7 +49,7 @@ func (m meters) on(node string, args ...string) {
 		m.Fatal(err)
 	}
 	i := slices.IndexFunc(state.Nodes, func(n up.NodeState) bool { return n.Name == node })
-	inside := append([]string{"-t", strconv.Itoa(state.Nodes[i].InitPID), "-m", "--"}, args...)
+	inside := append([]string{"-t", strconv.Itoa(state.Nodes[i].InitPID), "-p", "-m", "--"}, args...)
 	if out, err := exec.Command("nsenter", inside...).CombinedOutput(); err != nil {
 		m.Errorf("%s on %s: %v\n%s", strings.Join(args, " "), node, err, out)
 	}
@@ -63,7 +63,7 @@ func (m meters) prepare(node string) {
 
 func (m meters) plug(node string) {
 	m.Helper()
-	m.on(node, "mknod", "-m", "0600", filepath.Join(meterFolder, "m0"), "c", "1", "11")
+	m.on(node, "mknod", filepath.Join(meterFolder, "m0"), "c", "1", "11")
 	m.offered(node, 1)
 }
 
@@ -156,7 +156,7 @@ func (m meters) others(node, limits string) {
 		return strings.Contains(condition(p, corev1.PodScheduled).Message, "Insufficient skerry.dev/meter")
 	})
 	m.kubectl("delete pod waits --grace-period=0 --force")
-	m.apply(podManifest("thief", "restartPolicy: Never\nhostUsers: true\nnodeName: "+node, "args: [node, /m0, \"1\", \"11\"]\nterminationMessagePolicy: FallbackToLogsOnError"))
+	m.apply(podManifest("thief", "restartPolicy: Never\nhostUsers: true\nnodeName: "+node, "args: [node, /dev/m0, \"1\", \"11\"]\nterminationMessagePolicy: FallbackToLogsOnError"))
 	if end := terminated(m.ended("thief")); end.ExitCode == 0 || !strings.Contains(end.Message, "operation not permitted") || strings.Contains(end.Message, "mknod") {
 		m.Errorf("a container without the device ended with %+v", end)
 	}
@@ -170,4 +170,3 @@ func hasResource(inv api.NodeInventory, resource string) bool {
 	}
 	return false
 }
-

@@ -177,14 +177,6 @@ func (m *machine) Attach(context.Context, string, keeper.Streams) (edgeagent.Ses
 func (m *machine) Resize(context.Context, string, uint16, uint16) error { return errNoProcesses }
 
 // parts are the machine as its agent's neighbours.
-// Attach implements edgeagent.Keeper.
-func (m *machine) Attach(context.Context, string, keeper.Streams) (edgeagent.Session, error) {
-	return nil, errNoProcesses
-}
-
-// Resize implements edgeagent.Keeper.
-func (m *machine) Resize(context.Context, string, uint16, uint16) error { return errNoProcesses }
-
 func (m *machine) parts() *edgeagent.Parts {
 	inventory := api.Inventory{
 		Kernel: api.Kernel{Version: "6.12", Architecture: "arm64"}, CPU: api.CPU{Threads: 4}, Memory: api.Memory{TotalBytes: 4 << 30},
@@ -344,6 +336,9 @@ func (v *volumes) Remove(string) error { return nil }
 
 // Pods implements edgeagent.Volumes.
 func (v *volumes) Pods() ([]string, error) { return nil, nil }
+
+// DeviceNode implements edgeagent.Volumes.
+func (v *volumes) DeviceNode(string, string, string, int, int) (string, error) { return "", errNoProcesses }
 
 // Discard implements edgeagent.Volumes.
 func (v *volumes) Discard(string) error { return nil }

@@ -19,10 +19,13 @@ const (
 	// and buffers that come and go. It keeps a small coordinator from collecting for nothing.
 	spareBytes = 24 << 20
 
-	// paceEvery is how often the collector's pace is looked after. A heap that is allocated busyTurns times over meanwhile,
-	// twice in a row, is busy.
+	// paceEvery is how often the collector's pace is looked after. A heap that is allocated busyTurns times over meanwhile is
+	// busy, and taken for busy for busyLooks more.
 	paceEvery = time.Second
 	busyTurns = 4
+	busyLooks = 10
+	// startTime is when the pace is looked after first: what a start leaves behind is not to take room for the next minute.
+	startTime = 10 * time.Second
 	// busyBytes is how much a busy coordinator may allocate from one collection to the next, at least. With the runtime's
 	// own pace, as much as is in use, a small one under load would collect many times a second, for a tenth of its CPU.
 	busyBytes = 96 << 20
@@ -38,12 +41,12 @@ type memory struct {
 	log     *slog.Logger
 
 	allocated uint64 // bytes in all, at the last look
-	busy      int    // looks in a row that found it so
+	busy      int    // looks for which it is taken for busy
 }
 
 // run tidies until ctx ends.
 func (m *memory) run(ctx context.Context) error {
-	tick, pace := time.NewTicker(tidyEvery), time.NewTicker(paceEvery)
+	tick, pace := time.NewTicker(tidyEvery), time.NewTicker(startTime)
 	defer tick.Stop()
 	defer pace.Stop()
 	for {
@@ -52,6 +55,7 @@ func (m *memory) run(ctx context.Context) error {
 			return ctx.Err()
 		case <-pace.C:
 			m.pace()
+			pace.Reset(paceEvery)
 		case now := <-tick.C:
 			m.view.Tidy(now)
 			m.objects.Tidy(now)
@@ -63,13 +67,15 @@ func (m *memory) run(ctx context.Context) error {
 // pace lets a small heap grow while it is busy, and takes that back when it is not.
 func (m *memory) pace() {
 	allocated, live := allocations()
-	if allocated-m.allocated >= busyTurns*live {
-		m.busy++
-	} else {
-		m.busy = 0
+	switch {
+	case m.allocated == 0: // the first look has nothing to compare with
+	case allocated-m.allocated >= busyTurns*live:
+		m.busy = busyLooks
+	default:
+		m.busy = max(0, m.busy-1)
 	}
 	m.allocated = allocated
-	debug.SetGCPercent(pacePercent(m.busy > 1, live))
+	debug.SetGCPercent(pacePercent(m.busy > 0, live))
 }
 
 // pacePercent is how much may be allocated before the next collection, in percent of what is in use.

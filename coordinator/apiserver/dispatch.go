@@ -53,6 +53,11 @@ func (s *Server) handle(ctx context.Context, c *call) error {
 
 // synced waits a moment for the first complete state: until then an empty list would say that nothing exists.
 func (s *Server) synced(ctx context.Context) error {
+	select {
+	case <-s.view.Synced():
+		return nil
+	default:
+	}
 	ctx, cancel := context.WithTimeout(ctx, syncLimit)
 	defer cancel()
 	select {

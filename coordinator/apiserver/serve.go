@@ -25,7 +25,6 @@ const Version = "v1.37.2+skerry"
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.recover(w, r)
-	setWriteDeadline(w, time.Now().Add(answerLimit))
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if s.servePublic(w, r) {
 		return

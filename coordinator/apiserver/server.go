@@ -224,6 +224,7 @@ func (s *Server) httpServer(ctx context.Context) *http.Server {
 		},
 		ReadHeaderTimeout: readHeaderLimit,
 		IdleTimeout:       idleLimit,
+		WriteTimeout:      answerLimit, // until a handler sets its own limit
 		MaxHeaderBytes:    maxHeaderBytes,
 		// Handshakes that fail are noise from the network, not events of the cluster.
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -63,22 +62,22 @@ func (l *Log) Level() auditv1.Level {
 
 // Record has the event written, or drops it when too many wait. It never blocks, and may be called concurrently.
 func (l *Log) Record(e *auditv1.Event) {
-	line, err := json.Marshal(e)
+	text, err := line(e)
 	if err != nil {
 		l.dropped.Add(1)
 		l.Log.Error("audit event not encoded", "id", string(e.AuditID), "err", err)
 		return
 	}
-	line = append(line, '\n')
-	if l.waiting.Add(int64(len(line))) > queueBytes {
-		l.waiting.Add(-int64(len(line)))
+	text = append(text, '\n')
+	if l.waiting.Add(int64(len(text))) > queueBytes {
+		l.waiting.Add(-int64(len(text)))
 		l.dropped.Add(1)
 		return
 	}
 	select {
-	case l.queue <- line:
+	case l.queue <- text:
 	default:
-		l.waiting.Add(-int64(len(line)))
+		l.waiting.Add(-int64(len(text)))
 		l.dropped.Add(1)
 	}
 }

@@ -23,7 +23,8 @@ type selection struct {
 	fields fields.Selector
 }
 
-// newSelection checks that every selected field is one of the kind's.
+// newSelection checks that every selected field is one of the kind's. Upstream has the namespace for one of every kind that
+// does not say its fields itself, whether it has namespaces or not.
 func newSelection(res *resource.Resource, o *internalversion.ListOptions) (selection, error) {
 	s := selection{labels: labels.Everything(), fields: fields.Everything()}
 	if o.LabelSelector != nil {
@@ -34,7 +35,7 @@ func newSelection(res *resource.Resource, o *internalversion.ListOptions) (selec
 	}
 	known := fieldsOf(res.New())
 	for _, r := range s.fields.Requirements() {
-		if !known.Has(r.Field) && r.Field != "metadata.name" && r.Field != "metadata.namespace" {
+		if !known.Has(r.Field) && r.Field != "metadata.name" && (r.Field != "metadata.namespace" || !res.Namespaced && len(known) > 0) {
 			return selection{}, unknownField(known, r.Field)
 		}
 	}

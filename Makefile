@@ -6,7 +6,7 @@ CACHE    := .cache
 TOOLS    := $(CACHE)/bin
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  := -s -w -X skerry.dev/skerry/api.BuildVersion=$(VERSION)
-STATIC   := -tags netgo,osusergo -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static"'
+STATIC   := -tags netgo,osusergo -ldflags '-s -w -X main.release=$(VERSION) -linkmode external -extldflags "-static"'
 TESTTIME ?= 30m
 # Programs and tests share what they compile: without cgo and paths, but for libcontainer's half in C.
 GOTEST   := go test -trimpath -timeout $(TESTTIME)

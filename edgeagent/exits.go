@@ -34,7 +34,7 @@ func (l *loop) followExits(ctx context.Context) error {
 		if errors.Is(err, keeper.ErrTruncated) {
 			seq = 0
 		}
-		l.keeperLost.Store(errors.Is(err, keeper.ErrUnavailable))
+		l.keeperLost.Store(errors.Is(err, keeper.ErrUnavailable) || errors.Is(err, keeper.ErrVersion))
 		l.log.Warn("keeper's exits interrupted, will follow again", "err", err)
 		select {
 		case <-time.After(time.Second):

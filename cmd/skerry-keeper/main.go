@@ -19,6 +19,9 @@ import (
 	"skerry.dev/skerry/edgeagent/keeper/server"
 )
 
+// release is set by the linker. That of package api would bring Kubernetes' types into every start of a container.
+var release = "dev"
+
 func main() {
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "skerry-keeper:", err)
@@ -39,6 +42,7 @@ func run(args []string) error {
 		return fmt.Errorf("SKERRY_KEEPER_LOG_LEVEL: %w", err)
 	}
 	flags.TextVar(&level, "log-level", level, "debug, info, warn or error")
+	about := flags.Bool("about", false, "print what this program is, for the keeper that it is to replace, and end")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -47,6 +51,9 @@ func run(args []string) error {
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if *about {
+		return server.About(os.Stdout, release)
 	}
 	if uid := os.Geteuid(); uid != 0 {
 		return fmt.Errorf("user id %d is not root: containers need it; run with sudo or from a system service", uid)
@@ -57,16 +64,32 @@ func run(args []string) error {
 // gcPercent trades processor time, of which an idle keeper uses none, for memory.
 const gcPercent = 25
 
+// serve is a keeper, and another one in its place after SIGHUP: the program that is then in this one's file, with this process's children.
 func serve(cfg server.Config, log *slog.Logger) error {
 	debug.SetGCPercent(gcPercent)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	cfg.Ready = notifyReady
-	s, err := server.New(cfg, log)
+	replace := make(chan os.Signal, 1) // one is enough: it is a wish, not a count
+	signal.Notify(replace, unix.SIGHUP)
+	image, err := os.Executable()
 	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	cfg.Ready, cfg.Release, cfg.Replace, cfg.Image = notifyReady, release, replace, image
+	if cfg.Handover, err = server.ReadHandover(); err != nil {
 		return err
 	}
-	return s.Run(ctx)
+	for {
+		s, err := server.New(cfg, log)
+		if err != nil {
+			return err
+		}
+		if cfg.Handover, err = s.Run(ctx); err != nil || cfg.Handover == nil {
+			return err
+		}
+		log.Error("keeper not replaced, this one goes on", "error", cfg.Handover.Exec(image))
+		signal.Notify(replace, unix.SIGHUP)
+	}
 }
 
 // setting reads SKERRY_KEEPER_<name>.

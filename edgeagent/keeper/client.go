@@ -9,9 +9,11 @@
 package keeper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"syscall"
@@ -153,11 +155,10 @@ func (c *Client) call(ctx context.Context, op string, body, out any) error {
 
 // exchange does one request and hands over each frame of its reply. The connection is reused only when all went well.
 func (c *Client) exchange(ctx context.Context, op string, body any, each func(wire.Frame) error) error {
-	conn, err := c.get(ctx)
-	if err != nil {
+	conn, frame, files, err := c.ask(ctx, op, body)
+	if conn == nil {
 		return err
 	}
-	frame, files, err := roundTrip(ctx, conn, op, body, nil)
 	for err == nil {
 		wire.CloseAll(files)
 		if err := each(frame); err != nil {
@@ -175,6 +176,26 @@ func (c *Client) exchange(ctx context.Context, op string, body any, each func(wi
 	}
 	_ = conn.Close() // already broken; err says how
 	return lost(ctx, op, err)
+}
+
+// askTries is how often a request is sent that nobody has read: on every idle connection, and on new ones to a keeper that is replaced again and
+// again.
+const askTries = 4 * maxIdle
+
+// ask sends a request and receives the first frame of its reply. A connection that the keeper closed just then, because it is being
+// replaced, has not carried the request: it goes over another. conn is nil when there is none.
+func (c *Client) ask(ctx context.Context, op string, body any) (conn *wire.Conn, f wire.Frame, files []*os.File, err error) {
+	for range askTries {
+		if conn, err = c.get(ctx); err != nil {
+			return nil, f, nil, err
+		}
+		f, files, err = roundTrip(ctx, conn, op, body, nil)
+		if !errors.Is(err, wire.ErrUnheard) {
+			break
+		}
+		_ = conn.Close() // its keeper has gone
+	}
+	return conn, f, files, err
 }
 
 // lost explains a broken exchange: the caller's own end, or the keeper's.
@@ -229,29 +250,54 @@ func (c *Client) put(conn *wire.Conn) {
 	c.idle = append(c.idle, conn)
 }
 
+// dialTries is how often a keeper may hang up instead of shaking hands: one that is being replaced does so once at most.
+const dialTries = 3
+
 // dial opens a connection and shakes hands.
-func (c *Client) dial(ctx context.Context) (*wire.Conn, error) {
+func (c *Client) dial(ctx context.Context) (conn *wire.Conn, err error) {
+	for range dialTries {
+		if conn, err = c.dialOnce(ctx); !errors.Is(err, io.EOF) && !errors.Is(err, wire.ErrUnheard) {
+			break
+		}
+	}
+	return conn, err
+}
+
+func (c *Client) dialOnce(ctx context.Context) (*wire.Conn, error) {
 	conn, err := wire.Dial(c.path)
 	if err != nil {
 		return nil, fmt.Errorf("dial keeper: %w: %w", ErrUnavailable, err)
 	}
-	var hello wire.Hello
 	frame, files, err := roundTrip(ctx, conn, wire.OpHello, wire.Hello{Version: wire.Version}, nil)
 	wire.CloseAll(files)
 	if err != nil {
 		return nil, errors.Join(lost(ctx, "dial keeper", err), conn.Close())
 	}
-	if err := reply(frame, &hello); err != nil {
+	hello, err := welcome(frame)
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("dial keeper: %w", err), conn.Close())
-	}
-	if hello.Version != wire.Version {
-		err := fmt.Errorf("dial keeper: %w: keeper speaks version %d, agent %d", ErrVersion, hello.Version, wire.Version)
-		return nil, errors.Join(err, conn.Close())
 	}
 	c.mu.Lock()
 	c.boot = hello.Boot
 	c.mu.Unlock()
 	return conn, nil
+}
+
+// welcome reads the keeper's half of the handshake, and says which of the two is too old.
+func welcome(f wire.Frame) (wire.Hello, error) {
+	if f.Code != "" {
+		return wire.Hello{}, refused(f)
+	}
+	h, err := wire.DecodeHello(f)
+	if err != nil || h.Version == wire.Version {
+		return h, err
+	}
+	advice := "install a newer skerry-keeper, and send it SIGHUP"
+	if h.Version > wire.Version {
+		advice = "install a newer skerry-agent, and restart it"
+	}
+	return h, fmt.Errorf("%w: keeper (release %s) speaks version %d of their protocol, agent %d: %s; containers run on",
+		ErrVersion, cmp.Or(h.Release, "unknown"), h.Version, wire.Version, advice)
 }
 
 // roundTrip sends a request and receives the first frame of its reply.

@@ -18,8 +18,8 @@ var (
 	ErrNoCommand = errors.New("command cannot be run")
 	// ErrTruncated means that the exits asked for are no longer in the log: List tells what is left of them.
 	ErrTruncated = errors.New("exit log no longer reaches back that far")
-	// ErrVersion means that agent and keeper speak different protocol versions: install both from the same release.
-	ErrVersion = errors.New("agent and keeper are of different releases")
+	// ErrVersion means that agent and keeper speak different protocol versions; the error says which of them is too old.
+	ErrVersion = errors.New("agent and keeper do not fit together")
 	// ErrUnavailable means that no keeper answered, or that it went away in the middle: ask again, or List to see what was done.
 	ErrUnavailable = errors.New("keeper unavailable")
 	// ErrInternal means that the keeper tried and the machine refused; the message says what.

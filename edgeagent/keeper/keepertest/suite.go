@@ -61,6 +61,8 @@ func Suite(t *testing.T, start Start) {
 		{"keeper killed between create and start", keeperKilledCreated},
 		{"keeper killed, output kept", keeperKilledOutput},
 		{"ended without a keeper", endedWithoutKeeper},
+		{"keeper replaced", replaced},
+		{"keeper replaced under load", replacedUnderLoad},
 		{"deadline without a keeper", deadlineWithoutKeeper},
 		{"reboot", reboot},
 	} {

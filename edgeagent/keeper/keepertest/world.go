@@ -27,6 +27,8 @@ type Dirs struct {
 type Keeper interface {
 	// Kill ends it as kill -9 does and waits until it is gone. Containers live on.
 	Kill(t *testing.T)
+	// Replace has its program take its own place, as an upgrade does, and waits until that is ready.
+	Replace(t *testing.T)
 }
 
 // Start starts a keeper and returns when its socket answers. It may be called again on the same folders after Kill.

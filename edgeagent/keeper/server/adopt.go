@@ -155,29 +155,26 @@ func (s *Server) take(run context.Context, r *record, recorded map[string]keeper
 
 func (s *Server) resume(run context.Context, c *container, r *record) error {
 	var err error
+	left := s.cfg.Handover.take(c.id)
+	if left != nil {
+		defer left.close()
+	}
 	if c.log, err = openLog(&r.Spec); err != nil {
 		s.log.Error("log not opened", "id", c.id, "error", err) // the container matters more
 	}
-	if c.proc = s.alive(r); c.proc == nil {
+	if c.proc = s.held(r, left); c.proc == nil {
 		c.state = keeper.Running
 		end := ending{code: unknownCode, unknown: true}
 		c.fenced = s.overdue(c.id)
 		s.finish(run, c, r.PID, end)
 		return nil
 	}
-	var sources []source
-	if !r.Spec.Terminal { // a terminal went with the keeper that held it
-		if sources, err = openSources(s.shelf, c.id); err != nil {
-			return err
-		}
+	sources, err := s.reopen(c, r, left)
+	if err != nil {
+		return err
 	}
-	if c.stdinOnce && r.Spec.Stdin && !r.StdinEnded {
-		if c.stdin.held, err = holdOpen(s.shelf.path(c.id, stdinFile)); err != nil {
-			return err
-		}
-	}
-	c.stdin.open = c.stdin.open && !r.StdinEnded && !r.Spec.Terminal
-	s.begin(run, c, keeper.Created, sources)
+	c.fenced = s.overdue(c.id) // it may have been killed, and not have ended before we looked
+	s.begin(c, keeper.Created, sources)
 	if err := s.fence.set(c.id, s.shelf.readDeadline(c.id)); err != nil {
 		return err
 	}
@@ -189,6 +186,47 @@ func (s *Server) resume(run context.Context, c *container, r *record) error {
 	}
 	s.log.Info("container adopted", "id", c.id, "pid", r.PID, "state", c.current())
 	return nil
+}
+
+// reopen opens our ends of a container's streams, those first that were handed over.
+func (s *Server) reopen(c *container, r *record, left *handover) (sources []source, err error) {
+	if left == nil {
+		left = &handover{}
+	}
+	c.stdin.terminal = fileOf(&left.Terminal, stdoutFile)
+	switch {
+	case c.stdin.terminal != nil:
+		return []source{{name: stdoutFile, file: c.stdin.terminal}}, nil
+	case r.Spec.Terminal: // it went with the keeper that held it
+		c.stdin.open = false
+		return nil, nil
+	}
+	if c.stdin.open = c.stdin.open && !r.StdinEnded; c.stdin.open && c.stdinOnce {
+		if c.stdin.held = fileOf(&left.Stdin, stdinFile); c.stdin.held == nil {
+			if c.stdin.held, err = holdOpen(s.shelf.path(c.id, stdinFile)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	stdout, stderr := fileOf(&left.Stdout, stdoutFile), fileOf(&left.Stderr, stderrFile)
+	if stdout != nil && stderr != nil {
+		return []source{{name: stdoutFile, file: stdout}, {name: stderrFile, file: stderr}}, nil
+	}
+	return openSources(s.shelf, c.id)
+}
+
+// held holds the recorded process if it is still the same one, otherwise nil. A child of the image before us is the same, even a dead one:
+// nobody else can have reaped it.
+func (s *Server) held(r *record, left *handover) *process {
+	if left == nil || !left.Child {
+		return s.alive(r)
+	}
+	p, err := s.orphans.birth(func() (int, error) { return r.PID, nil })
+	if err != nil {
+		s.log.Error("child of the keeper's earlier image lost", "id", r.Spec.ID, "pid", r.PID, "error", err)
+		return nil
+	}
+	return p
 }
 
 // alive holds the recorded process if it is still the same one, otherwise nil.

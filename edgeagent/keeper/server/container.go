@@ -38,6 +38,7 @@ type container struct {
 	exit      *keeper.Exit
 	fenced    bool // the keeper killed it for its deadline
 	stdin     stdin
+	sources   []source // as given to the pumps
 	gauges    *gauges
 }
 
@@ -90,7 +91,7 @@ func (c *container) exited(e keeper.Exit) {
 	if c.stdin.held != nil {
 		_ = c.stdin.held.Close() // nothing was written through it
 	}
-	c.stdin = stdin{}
+	c.stdin, c.sources = stdin{}, nil
 	if c.gauges != nil {
 		c.gauges.close()
 		c.gauges = nil

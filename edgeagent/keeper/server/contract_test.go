@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,9 +36,29 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// process is a keeper and what it writes and announces.
 type process struct {
-	cmd *exec.Cmd
-	log *bytes.Buffer
+	cmd    *exec.Cmd
+	log    *journal
+	notify *net.UnixConn
+}
+
+// journal is a buffer that is read while it is written.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(b)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
 }
 
 func (p *process) Kill(t *testing.T) {
@@ -46,8 +67,31 @@ func (p *process) Kill(t *testing.T) {
 		t.Errorf("kill keeper: %v", err)
 	}
 	_ = p.cmd.Wait() // it was killed
+	_ = p.notify.Close()
 	if t.Failed() {
 		t.Logf("keeper:\n%s", p.log)
+	}
+}
+
+// Replace sends the signal and waits for the next image's word.
+func (p *process) Replace(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	p.awaitReady(t)
+}
+
+func (p *process) awaitReady(t *testing.T) {
+	t.Helper()
+	if err := p.notify.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 32)
+	n, err := p.notify.Read(buf)
+	if err != nil || string(buf[:n]) != "READY=1" {
+		t.Errorf("keeper is not ready: %q, %v\n%s", buf[:n], err, p.log)
+		t.FailNow()
 	}
 }
 
@@ -57,28 +101,25 @@ func start(t *testing.T, dirs keepertest.Dirs) keepertest.Keeper {
 	if err != nil {
 		t.Fatalf("build keeper: %v", err)
 	}
-	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: dirs.State + "-notify", Net: "unixgram"})
+	return startImage(t, dirs, path)
+}
+
+func startImage(t *testing.T, dirs keepertest.Dirs, path string) *process {
+	t.Helper()
+	socket := dirs.State + "-notify"
+	_ = os.Remove(socket) // of an earlier start
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = notify.Close(); _ = os.Remove(dirs.State + "-notify") }() // a second start makes it again
-	p := &process{log: &bytes.Buffer{}}
+	p := &process{log: &journal{}, notify: notify}
 	p.cmd = exec.Command(path, "-state-dir", dirs.State, "-run-dir", dirs.Run, "-socket", dirs.Socket, "-cgroup-parent", dirs.CgroupParent)
-	p.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+dirs.State+"-notify")
+	p.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+socket)
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if err := notify.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	buf := make([]byte, 32)
-	n, err := notify.Read(buf)
-	if err != nil || string(buf[:n]) != "READY=1" {
-		_ = p.cmd.Process.Kill()
-		_ = p.cmd.Wait()
-		t.Fatalf("keeper is not ready: %q, %v\n%s", buf[:n], err, p.log)
-	}
+	p.awaitReady(t)
 	return p
 }
 

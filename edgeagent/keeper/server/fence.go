@@ -85,11 +85,13 @@ func (f *fence) due(now time.Duration) ([]string, error) {
 	return ids, f.arm()
 }
 
+// close frees the timer; deadlines may be set no more.
+func (f *fence) close() { _ = f.timer.Close() } // nothing to flush
+
 // run waits for deadlines until ctx ends.
 func (f *fence) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = f.timer.SetReadDeadline(time.Unix(1, 0)) }) // fails only when closed
 	defer stop()
-	defer func() { _ = f.timer.Close() }() // a timer: nothing to flush
 	var expirations [8]byte
 	for {
 		if _, err := f.timer.Read(expirations[:]); err != nil {

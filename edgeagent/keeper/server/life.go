@@ -31,7 +31,7 @@ func (s *Server) create(run context.Context, spec *keeper.Spec) error {
 	if err := s.add(c); err != nil {
 		return err
 	}
-	if err := s.make(run, c, spec); err != nil {
+	if err := s.make(c, spec); err != nil {
 		s.abandon(run, c)
 		return fmt.Errorf("create %s: %w", spec.ID, err)
 	}
@@ -39,7 +39,7 @@ func (s *Server) create(run context.Context, spec *keeper.Spec) error {
 	return nil
 }
 
-func (s *Server) make(run context.Context, c *container, spec *keeper.Spec) error {
+func (s *Server) make(c *container, spec *keeper.Spec) error {
 	config, err := configOf(spec, s.machine)
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func (s *Server) make(run context.Context, c *container, spec *keeper.Spec) erro
 		return err
 	}
 	ends.takeStdin(c)
-	s.begin(run, c, keeper.Created, ends.takeSources())
+	s.begin(c, keeper.Created, ends.takeSources())
 	return nil
 }
 
@@ -110,19 +110,19 @@ func noCommand(err error) error {
 }
 
 // begin sets a container's state and starts its watcher and pumps.
-func (s *Server) begin(run context.Context, c *container, state keeper.State, sources []source) {
+func (s *Server) begin(c *container, state keeper.State, sources []source) {
 	c.mu.Lock()
-	c.state = state
+	c.state, c.sources = state, sources
 	proc := c.proc
 	c.mu.Unlock()
 	for _, src := range sources {
 		c.pumps.Add(1)
-		s.tasks.Go(func() {
+		s.pumps.Go(func() {
 			defer c.pumps.Done()
-			src.pump(run, c.log, &c.taps)
+			src.pump(s.flow, c.log, &c.taps)
 		})
 	}
-	s.tasks.Go(func() { s.watch(run, c, proc) })
+	s.watchers.Go(func() { s.watch(s.life, c, proc) })
 }
 
 // abandon undoes a creation that went wrong, wherever it stopped.
@@ -195,7 +195,7 @@ func (c *container) running(since time.Time) {
 // watch waits for a container's end and records it. It ends without a word when the keeper does.
 func (s *Server) watch(run context.Context, c *container, proc *process) {
 	end, err := proc.wait(run)
-	if run.Err() != nil {
+	if err != nil && run.Err() != nil {
 		return
 	}
 	if err != nil {

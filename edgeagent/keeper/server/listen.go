@@ -88,17 +88,10 @@ func (l *listener) run(ctx context.Context, talk func(context.Context, *wire.Con
 		slots <- struct{}{} // the rest waits in the backlog
 		talks.Go(func() {
 			defer func() { <-slots }()
-			l.hold(ctx, conn, talk)
+			defer func() { _ = conn.Close() }() // replies were sent whole or not at all
+			talk(ctx, conn)
 		})
 	}
-}
-
-// hold closes conn when the talk or ctx ends.
-func (l *listener) hold(ctx context.Context, conn *wire.Conn, talk func(context.Context, *wire.Conn)) {
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // ends its waits
-	defer stop()
-	defer func() { _ = conn.Close() }() // replies were sent whole or not at all
-	talk(ctx, conn)
 }
 
 func (l *listener) accept() (int, error) {

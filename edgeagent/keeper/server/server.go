@@ -41,6 +41,13 @@ type Config struct {
 	SeccompDir string
 	// Ready is called, if not nil, when agents can connect.
 	Ready func() error
+	// Release names this keeper's release for people.
+	Release string
+	// Replace asks for the program Image to take this one's place; nil when it may not.
+	Replace <-chan os.Signal
+	Image   string
+	// Handover is what an earlier image of this process left, nil for none. It is used up.
+	Handover *Handover
 }
 
 // Server is a keeper.
@@ -57,8 +64,13 @@ type Server struct {
 	boot    string
 	busy    chan struct{} // something was made; one word is enough
 	lock    *os.File      // held while we live: one keeper per state folder
+	socket  int           // a second descriptor of the socket, for the next image; zero when there will be none
 
-	tasks sync.WaitGroup // watchers and pumps
+	// life ends the watchers of containers, after the last request has been answered, and flow their pumps, after the last watcher has seen to
+	// a container's end. Set by Run.
+	life, flow context.Context //nolint:containedctx // of Run; they outlive the requests that start what they end
+
+	watchers, pumps sync.WaitGroup
 
 	mu         sync.Mutex
 	containers map[string]*container
@@ -125,7 +137,7 @@ func (s *Server) claim() error {
 			return fmt.Errorf("keeper: %w", err)
 		}
 	}
-	lock, err := os.OpenFile(filepath.Join(s.cfg.StateDir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := s.heirLock(filepath.Join(s.cfg.StateDir, "lock"))
 	if err != nil {
 		return fmt.Errorf("keeper: %w", err)
 	}
@@ -138,32 +150,43 @@ func (s *Server) claim() error {
 
 func (s *Server) libRoot() string { return filepath.Join(s.cfg.RunDir, "libcontainer") }
 
-// Run adopts what is there, then serves agents until ctx ends. Containers keep running when it returns.
-func (s *Server) Run(ctx context.Context) error {
+// Run adopts what is there, then serves agents until ctx ends, or until another image is to take over: it gets what Run returns, which is nil
+// otherwise. Containers keep running when it returns.
+func (s *Server) Run(ctx context.Context) (*Handover, error) {
 	defer func() { _ = s.lock.Close() }() // nothing is written to it
+	defer s.fence.close()
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("become subreaper: %w", err)
+		return nil, fmt.Errorf("become subreaper: %w", err)
 	}
 	disk, err := exitlog.OpenDisk(s.cfg.StateDir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = disk.Close() }() // a folder handle
-	run, stop := context.WithCancel(ctx)
-	err = s.adopt(run, disk)
+	var endLife, endFlow context.CancelFunc
+	s.life, endLife = context.WithCancel(ctx)
+	s.flow, endFlow = context.WithCancel(context.WithoutCancel(ctx))
+	err = s.adopt(s.life, disk) //nolint:contextcheck // of ctx
+	s.cfg.Handover.close()
 	if err == nil {
-		err = s.serve(run)
+		err = s.serve(s.life) //nolint:contextcheck // of ctx
 	}
-	stop()
-	s.tasks.Wait()
+	endLife()
+	s.watchers.Wait()
+	var next *Handover
+	if errors.Is(err, errReplace) {
+		next, err = s.handOver(), nil
+	}
+	endFlow()
+	s.pumps.Wait()
 	if s.exits != nil {
 		err = errors.Join(err, s.exits.Close())
 	}
-	return err
+	return next, err
 }
 
 func (s *Server) serve(ctx context.Context) error {
-	l, err := listen(s.cfg.Socket)
+	l, err := s.heir()
 	if err != nil {
 		return err
 	}
@@ -171,8 +194,12 @@ func (s *Server) serve(ctx context.Context) error {
 	g.Go(func() error { return s.fence.run(ctx) })
 	g.Go(func() error { s.orphans.run(ctx); return nil })
 	g.Go(func() error { return l.run(ctx, s.talk) })
+	if s.cfg.Replace != nil {
+		s.socket = keep(l.file)
+		g.Go(func() error { return s.awaitReplacement(ctx) })
+	}
 	g.Go(func() error { s.tidy(ctx); return nil })
-	s.log.Info("keeper ready", "socket", s.cfg.Socket, "containers", len(s.all()), "cgroup", s.cfg.CgroupParent)
+	s.log.Info("keeper ready", "release", s.cfg.Release, "socket", s.cfg.Socket, "containers", len(s.all()), "cgroup", s.cfg.CgroupParent)
 	if s.cfg.Ready != nil {
 		if err := s.cfg.Ready(); err != nil {
 			s.log.Warn("ready not announced", "error", err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,24 +19,32 @@ import (
 // helloLimit bounds how long a connection may stay without having said who it is.
 const helloLimit = 5 * time.Second
 
-// talk serves one connection: a handshake, then one request after another until the peer goes.
+// talk serves one connection: a handshake, then one request after another until the peer or ctx goes. What has been asked before is
+// answered, unless it lasts as long as the peer likes.
 func (s *Server) talk(ctx context.Context, conn *wire.Conn) {
+	lasting, cancel := s.lasting(ctx)
+	defer cancel()
 	t := &dialogue{Server: s, conn: conn}
+	defer context.AfterFunc(ctx, t.leave)()
 	if err := t.hello(); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil {
+			return // it will find the next image
+		}
 		s.log.Warn("connection refused", "error", err)
 		return
 	}
 	for {
 		frame, files, err := t.receive()
 		if err != nil {
-			if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrClosed) {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
 				s.log.Warn("connection dropped", "error", err)
 			}
 			return
 		}
-		err = t.answer(ctx, frame, files)
+		t.turn(true)
+		err = t.answer(ctx, lasting, frame, files)
 		wire.CloseAll(files)
-		if err != nil { // the reply could not be sent
+		if err != nil || !t.turn(false) { // the reply could not be sent, or was the last
 			return
 		}
 	}
@@ -45,6 +54,38 @@ func (s *Server) talk(ctx context.Context, conn *wire.Conn) {
 type dialogue struct {
 	*Server
 	conn *wire.Conn
+
+	mu   sync.Mutex
+	busy bool // a request is being answered
+	over bool // no other will be
+}
+
+// turn notes that a request is being answered or has been, and says whether there may be another.
+func (t *dialogue) turn(busy bool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.busy = busy
+	return !t.over
+}
+
+// replyLimit bounds how long a keeper that is to be replaced works on what it was asked before: an exit that waits for room on the disk
+// must not hold it.
+const replyLimit = 5 * time.Second
+
+func (s *Server) lasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	lasting, cancel := context.WithCancel(s.life)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(replyLimit, cancel) })
+	return lasting, func() { stop(); cancel() }
+}
+
+// leave ends the dialogue, after the answer that is being given.
+func (t *dialogue) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+	if !t.busy {
+		_ = t.conn.Wake() // fails only when closed
+	}
 }
 
 func (t *dialogue) hello() error {
@@ -63,19 +104,19 @@ func (t *dialogue) hello() error {
 	if err != nil {
 		return err
 	}
-	var h wire.Hello
 	if frame.Op != wire.OpHello {
 		return fmt.Errorf("first request is %q, want %q", frame.Op, wire.OpHello)
 	}
-	if err := wire.DecodeBody(frame, &h); err != nil {
+	h, err := wire.DecodeHello(frame)
+	if err != nil {
 		return err
 	}
 	// A client of another version gets ours, and finds the words for its user.
-	if err := t.send(wire.Frame{Op: wire.OpHello}, wire.Hello{Version: wire.Version, Boot: t.boot}); err != nil {
+	if err := t.send(wire.Frame{Op: wire.OpHello}, wire.Hello{Version: wire.Version, Boot: t.boot, Release: t.cfg.Release}); err != nil {
 		return err
 	}
 	if h.Version != wire.Version {
-		return fmt.Errorf("agent speaks version %d, keeper %d", h.Version, wire.Version)
+		return fmt.Errorf("agent speaks version %d of their protocol, keeper %d: install the older one anew", h.Version, wire.Version)
 	}
 	return t.conn.SetDeadline(time.Time{})
 }
@@ -102,7 +143,8 @@ func (t *dialogue) send(f wire.Frame, body any, files ...*os.File) error {
 }
 
 // answer does what a frame asks. A refusal is an answer; an error means that the connection is of no more use.
-func (t *dialogue) answer(ctx context.Context, f wire.Frame, files []*os.File) error {
+// lasting ends some time after ctx, so that what was asked before can be answered.
+func (t *dialogue) answer(ctx, lasting context.Context, f wire.Frame, files []*os.File) error {
 	switch f.Op {
 	case wire.OpList:
 		return t.list(f)
@@ -117,7 +159,7 @@ func (t *dialogue) answer(ctx context.Context, f wire.Frame, files []*os.File) e
 	case wire.OpExec:
 		return t.exec(ctx, f)
 	default:
-		return t.done(f, t.act(ctx, f))
+		return t.done(f, t.act(lasting, f))
 	}
 }
 

@@ -56,6 +56,10 @@ func (c *Conn) Close() error {
 // SetDeadline bounds pending and later sends and receives; the zero time removes the bound.
 func (c *Conn) SetDeadline(t time.Time) error { return c.file.SetDeadline(t) }
 
+// Wake ends a pending receive and every later one with os.ErrDeadlineExceeded, and loses no packet: one that was received before is answered, one that was
+// not is seen by its sender as unheard.
+func (c *Conn) Wake() error { return c.file.SetReadDeadline(time.Unix(1, 0)) }
+
 // Send writes one packet with its descriptors, which stay the caller's.
 func (c *Conn) Send(packet []byte, files ...*os.File) error {
 	if len(packet) > MaxFrameBytes || len(files) > MaxFiles {
@@ -74,10 +78,14 @@ func (c *Conn) Send(packet []byte, files ...*os.File) error {
 		rights = unix.UnixRights(fds...)
 	}
 	defer runtime.KeepAlive(files)
-	return c.write(func(fd int) error {
+	err := c.write(func(fd int) error {
 		_, err := unix.SendmsgN(fd, packet, rights, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 		return err
 	})
+	if errors.Is(err, unix.EPIPE) {
+		return fmt.Errorf("%w: %w", ErrUnheard, err)
+	}
+	return err
 }
 
 // number returns f's descriptor without making it blocking, as File.Fd would.
@@ -129,7 +137,7 @@ func (c *Conn) peek() (int, error) {
 	})
 	switch {
 	case errors.Is(err, unix.ECONNRESET):
-		return 0, io.EOF
+		return 0, fmt.Errorf("%w: %w", io.EOF, ErrUnheard)
 	case err != nil:
 		return 0, err
 	case size == 0: // an empty packet is not a frame: both mean that nothing sensible will follow

@@ -13,8 +13,9 @@ import (
 	"io"
 )
 
-// Version is the protocol version. A client and a keeper of different versions refuse each other in the handshake.
-const Version = 1
+// Version is the protocol version. A client and a keeper of different versions refuse each other in the handshake: bodies are read strictly, so
+// whatever changes in one, or in what a keeper does, is another version.
+const Version = 2
 
 // Bounds of one packet.
 const (
@@ -66,10 +67,11 @@ type Frame struct {
 	Body  json.RawMessage `json:"body,omitempty"`
 }
 
-// Hello opens a connection, in both directions.
+// Hello opens a connection, in both directions. It is the one body that both sides read without minding what else is in it.
 type Hello struct {
 	Version int    `json:"version"`
 	Boot    string `json:"boot,omitempty"`
+	Release string `json:"release,omitempty"` // of the keeper, for people
 }
 
 // Target names a container.
@@ -126,6 +128,9 @@ type Started struct {
 	PID int `json:"pid,omitempty"`
 }
 
+// ErrUnheard means that the peer went without having read the last packet.
+var ErrUnheard = errors.New("peer went before it read this")
+
 // ErrTooLarge is returned for a packet beyond MaxFrameBytes.
 var ErrTooLarge = errors.New("frame too large")
 
@@ -172,6 +177,15 @@ func DecodeBody(f Frame, v any) error {
 		return fmt.Errorf("decode body of %s: %w", f.Op, err)
 	}
 	return nil
+}
+
+// DecodeHello reads the body of the frame that opens a connection, whatever the version of who wrote it.
+func DecodeHello(f Frame) (Hello, error) {
+	var h Hello
+	if err := json.Unmarshal(f.Body, &h); err != nil {
+		return h, fmt.Errorf("decode body of %s: %w", f.Op, err)
+	}
+	return h, nil
 }
 
 func strict(data []byte, v any) error {

@@ -26,7 +26,7 @@ func main() {
 	do, ok := map[string]func([]string) error{
 		"exit": exit, "sleep": sleep, "trap": trap, "print": print, "lines": lines, "cat": cat, "write": write, "echo": echo,
 		"eat": eat, "spawn": spawn, "orphan": orphan, "privileges": privileges, "bind": bind, "agent": agent, "whoami": whoami, "hostname": hostname,
-		"syscalls": syscalls, "reopen": reopen, "size": size, "when": when,
+		"syscalls": syscalls, "reopen": reopen, "size": size, "says": says, "when": when,
 	}[os.Args[1]]
 	if !ok {
 		os.Exit(64)
@@ -121,6 +121,12 @@ func when(args []string) error {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// says prints its code and ends with it.
+func says(args []string) error {
+	fmt.Println("says", args[0])
+	return exit(args)
 }
 
 // size prints its terminal's width and height, now and whenever they change.

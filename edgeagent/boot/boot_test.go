@@ -61,8 +61,14 @@ func actKeeper(args []string) error {
 	}
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, unix.SIGTERM)
+	replaced := make(chan os.Signal, 1)
+	signal.Notify(replaced, unix.SIGHUP)
 	for {
 		select {
+		case <-replaced:
+			if err := note(args[0], "replaced", "keeper"); err != nil {
+				return err
+			}
 		case end := <-ends:
 			if err := note(args[0], "ends", end); err != nil {
 				return err

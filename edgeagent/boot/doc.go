@@ -7,7 +7,7 @@
 //	err := boot.Run(ctx, c) // ctx ends at SIGTERM
 //
 // Killing it is a power cut: the kernel kills everything in its process namespace. Ending its context is an orderly
-// shutdown. On a whole machine the service manager does this job instead, and nothing of this package runs.
+// shutdown. SIGHUP puts new files of keeper and agent in the place of the old, and touches no container. On a whole machine the service manager does this job instead, and nothing of this package runs.
 //
 // Neighbours: cmd/skerry/local makes the namespaces and the link, edgeagent/boot/cgroup the control groups. It must not
 // know what keeper and agent do.

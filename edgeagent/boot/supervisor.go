@@ -38,8 +38,11 @@ func Run(ctx context.Context, c Config) error {
 	deaths := make(chan os.Signal, 1) // the signal is only a hint: one look finds all the dead
 	signal.Notify(deaths, unix.SIGCHLD)
 	defer signal.Stop(deaths)
+	upgrades := make(chan os.Signal, 1) // one is enough: it is a wish, not a count
+	signal.Notify(upgrades, unix.SIGHUP)
+	defer signal.Stop(upgrades)
 	s := &supervisor{
-		log: c.Log, grace: c.Grace, deaths: deaths,
+		log: c.Log, grace: c.Grace, deaths: deaths, upgrades: upgrades,
 		keeper: &service{name: "keeper", program: c.Keeper}, agent: &service{name: "agent", program: c.Agent},
 	}
 	s.log.Info("node booted", "node", c.Hostname)
@@ -51,9 +54,10 @@ func Run(ctx context.Context, c Config) error {
 
 // supervisor is the parent of keeper, agent and all orphans. One goroutine owns it.
 type supervisor struct {
-	log    *slog.Logger
-	grace  time.Duration
-	deaths <-chan os.Signal
+	log      *slog.Logger
+	grace    time.Duration
+	deaths   <-chan os.Signal
+	upgrades <-chan os.Signal
 
 	keeper, agent *service
 	stopping      bool // nothing is started again
@@ -90,7 +94,27 @@ func (s *supervisor) supervise(ctx context.Context) {
 		case <-s.deaths:
 			timer.Stop()
 			s.reap()
+		case <-s.upgrades:
+			timer.Stop()
+			s.upgrade()
 		case <-timer.C:
+		}
+	}
+}
+
+// upgrade has what is in the programs' files now take their place: the keeper keeps its children and hands itself over, the agent ends
+// and is started again. The keeper goes first: a new agent that it does not suit waits for it.
+func (s *supervisor) upgrade() {
+	s.log.Info("programs are replaced by what is in their files")
+	for _, v := range []struct {
+		*service
+		signal unix.Signal
+	}{{s.keeper, unix.SIGHUP}, {s.agent, unix.SIGTERM}} {
+		if v.pid == 0 {
+			continue // it is started anew anyway
+		}
+		if err := unix.Kill(v.pid, v.signal); err != nil && !errors.Is(err, unix.ESRCH) {
+			s.log.Error("program not replaced", "program", v.name, "pid", v.pid, "err", err)
 		}
 	}
 }

@@ -296,7 +296,7 @@ func (c *Core) newShell() (*controller.Shell, error) {
 			disruption.Controller(),
 			resourcequota.Controller(),
 			clusterrole.Controller(),
-			serviceaccount.Controller(c.identity.authority.PEM()),
+			serviceaccount.Controller(c.identity.authority.PEM(), c.accounts),
 			garbage.Events(0),
 		}, garbage.Controller(garbage.Options{})...),
 	})

@@ -36,6 +36,9 @@ func (i *Issuer) Check(text string, audiences []string) (authn.User, []string, e
 	if err != nil {
 		return authn.User{}, nil, err
 	}
+	if c.Issuer == legacyIssuer {
+		return i.checkLegacy(text, c, audiences)
+	}
 	if len(audiences) == 0 {
 		audiences = []string{IssuerName}
 	}

@@ -36,7 +36,8 @@ const (
 // claims are the content of a token. The private ones have upstream's names.
 type claims struct {
 	jwt.Claims
-	Kubernetes bound `json:"kubernetes.io"`
+	Kubernetes bound  `json:"kubernetes.io"`
+	legacy     legacy // of a token that is kept in a Secret, which has these instead
 }
 
 type bound struct {

@@ -86,7 +86,7 @@ func parseKey(data []byte) (*ecdsa.PrivateKey, string, error) {
 
 // sign makes a token of the claims, for each pod that is placed. The library's builder of claims would take them apart and
 // put them together again, for as much as the signature costs.
-func (k *Keys) sign(c claims) (string, error) {
+func (k *Keys) sign(c any) (string, error) {
 	payload, err := json.Marshal(c)
 	if err != nil {
 		return "", err
@@ -112,7 +112,7 @@ func (k *Keys) open(text string) (claims, error) {
 	if key == nil {
 		return c, errForeign
 	}
-	if err := parsed.Claims(key, &c); err != nil {
+	if err := parsed.Claims(key, &c, &c.legacy); err != nil {
 		return c, errForeign
 	}
 	return c, nil

@@ -1,6 +1,9 @@
 // Package serviceaccount sees to it that every namespace has its default ServiceAccount and the certificate authority of
 // the API, whatever was deleted or missed. coordinator/objects makes both with the namespace; this makes up for what was
 // lost.
+//
+// It also puts tokens into Secrets of the type kubernetes.io/service-account-token, and deletes those whose account is no
+// more.
 package serviceaccount
 
 import (
@@ -18,20 +21,33 @@ import (
 var (
 	accountKind   = schema.GroupKind{Kind: "ServiceAccount"}
 	configMapKind = schema.GroupKind{Kind: "ConfigMap"}
+	secretKind    = schema.GroupKind{Kind: "Secret"}
 )
 
+// Issuer makes the tokens that Secrets keep: a *token.Issuer.
+type Issuer interface {
+	ForSecret(account *corev1.ServiceAccount, secret *corev1.Secret) (string, error)
+}
+
 // Controller returns the plan as the shell runs it. rootCA is the certificate authority in PEM.
-func Controller(rootCA []byte) controller.Controller {
-	p := planner{rootCA}
+func Controller(rootCA []byte, tokens Issuer) controller.Controller {
+	p := planner{rootCA, tokens}
 	return controller.Controller{Name: "serviceaccount", Reads: controller.Namespaces | controller.Others, Plan: p.plan}
 }
 
-type planner struct{ rootCA []byte }
+type planner struct {
+	rootCA []byte
+	tokens Issuer
+}
 
 func (p planner) plan(s *controller.Snapshot, _ time.Time) ([]controller.Change, time.Time) {
-	var changes []controller.Change
+	return append(p.furnish(s), p.fill(s)...), time.Time{}
+}
+
+// furnish gives namespaces what they lack.
+func (p planner) furnish(s *controller.Snapshot) (changes []controller.Change) {
 	if !s.Knows(accountKind) || !s.Knows(configMapKind) {
-		return nil, time.Time{}
+		return nil
 	}
 	for _, ns := range s.Namespaces {
 		if ns.DeletionTimestamp != nil {
@@ -48,7 +64,7 @@ func (p planner) plan(s *controller.Snapshot, _ time.Time) ([]controller.Change,
 			}
 		}
 	}
-	return changes, time.Time{}
+	return changes
 }
 
 // restore makes the ConfigMap, or its content what it should be.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"skerry.dev/skerry/coordinator/objects"
@@ -132,5 +133,60 @@ func checkAccount(t *testing.T, pod *corev1.Pod, account string, mounts int, pul
 	}
 	if got != pull {
 		t.Errorf("pull secrets %q, want %q", got, pull)
+	}
+}
+
+func TestPodsOfAnAccountMayUseItsSecretsOnly(t *testing.T) {
+	s, _ := furnished(t)
+	strict := &corev1.ServiceAccount{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "strict", Annotations: map[string]string{"kubernetes.io/enforce-mountable-secrets": "true"}},
+		Secrets:    []corev1.ObjectReference{{Name: "mine"}}, ImagePullSecrets: []corev1.LocalObjectReference{{Name: "pull"}},
+	}
+	if _, err := s.Create(t.Context(), strict, objects.WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	volume := func(name string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: name}}}}
+		}
+	}
+	key := func(name string) []corev1.EnvVar {
+		return []corev1.EnvVar{{Name: "E", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{Key: "k", LocalObjectReference: corev1.LocalObjectReference{Name: name}}}}}
+	}
+	const because = " is not allowed because service account strict does not reference that "
+	for name, tt := range map[string]struct {
+		change func(*corev1.Pod)
+		want   string
+	}{
+		"plain":       {func(*corev1.Pod) {}, ""},
+		"volume-mine": {volume("mine"), ""},
+		"volume":      {volume("other"), `volume with secret.secretName="other"` + because + "secret"},
+		"env-mine":    {func(p *corev1.Pod) { p.Spec.Containers[0].Env = key("mine") }, ""},
+		"env":         {func(p *corev1.Pod) { p.Spec.Containers[0].Env = key("other") }, `container c with envVar E referencing secret.secretName="other"` + because + "secret"},
+		"init":        {func(p *corev1.Pod) { p.Spec.InitContainers[0].Env = key("other") }, `init container i with envVar E referencing secret.secretName="other"` + because + "secret"},
+		"from": {func(p *corev1.Pod) {
+			p.Spec.Containers[0].EnvFrom = []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "other"}}}}
+		}, `container c with envFrom referencing secret.secretName="other"` + because + "secret"},
+		"pull": {func(p *corev1.Pod) {
+			p.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "pull"}, {Name: "other"}}
+		}, `imagePullSecrets[1].name="other"` + because + "imagePullSecret"},
+		"other-user": {func(p *corev1.Pod) { volume("other")(p); p.Spec.ServiceAccountName = "default" }, ""},
+	} {
+		pod := accountedPod(name)
+		pod.Spec.ServiceAccountName = "strict"
+		tt.change(pod)
+		_, err := s.Create(t.Context(), pod, objects.WriteOptions{})
+		switch {
+		case tt.want == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case tt.want != "" && (!apierrors.IsForbidden(err) || !strings.HasSuffix(err.Error(), `pods "`+name+`" is forbidden: `+tt.want)):
+			t.Errorf("%s: %v, want %s", name, err, tt.want)
+		}
+	}
+	debugged := accountedPod("plain")
+	debugged.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "e", Image: "i", Env: key("other")}}}
+	_, err := s.UpdateEphemeralContainers(t.Context(), debugged, objects.WriteOptions{})
+	if want := `ephemeral container e with envVar E referencing secret.secretName="other"` + because + "secret"; !apierrors.IsForbidden(err) || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("ephemeral container: %v, want %s", err, want)
 	}
 }

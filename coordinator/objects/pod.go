@@ -28,7 +28,7 @@ func (s *Store) podStrategy() *strategy {
 			if !ok {
 				return nil
 			}
-			if err := s.refuseAccount(pod); err != nil {
+			if err := firstOf(s.refuseAccount(pod), s.refuseSecrets(pod)); err != nil {
 				return err
 			}
 			if err := s.refuseLimits(pod); err != nil {

@@ -101,10 +101,8 @@ func (s *Store) change(ctx context.Context, item *view.Item, obj runtime.Object,
 	}
 	s.trackChange(item, obj, p, w)
 	s.prepareChange(res, st, item, obj, p)
-	if p == partSpec {
-		if err := w.admit(obj, item.Object); err != nil {
-			return nil, err
-		}
+	if err := s.admitChange(item, obj, p, w); err != nil {
+		return nil, err
 	}
 	var reserved *reservation
 	var errs field.ErrorList
@@ -127,6 +125,17 @@ func (s *Store) change(ctx context.Context, item *view.Item, obj runtime.Object,
 	out, err := s.commitCharged(ctx, item, obj, p, w)
 	reserved.settle(err)
 	return out, err
+}
+
+// admitChange refuses a change by who asks for it, or by what a pod's account may use.
+func (s *Store) admitChange(item *view.Item, obj runtime.Object, p part, w write) error {
+	switch pod, isPod := obj.(*corev1.Pod); {
+	case p == partSpec:
+		return w.admit(obj, item.Object)
+	case p == partEphemeral && isPod:
+		return s.refuseEphemeralSecrets(pod)
+	}
+	return nil
 }
 
 // commitCharged is commit, as far as quotas let it. Of what may be changed, only a Service can come to use more.

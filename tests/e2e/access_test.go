@@ -3,6 +3,7 @@ package e2e
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"io"
 	"net/http"
 	"net/url"
@@ -167,4 +168,82 @@ func TestUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.wants(out, "current-context: reader", "client-key-data: ")
+}
+
+// TestAccountSecret: a Secret of the account's type is filled with a token that opens the API until the Secret is gone, and
+// goes with its account.
+func TestAccountSecret(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	kept := func(name, account string) string {
+		return "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/service-account-token\nmetadata: {name: " + name + ", annotations: {kubernetes.io/service-account.name: " + account + "}}\n"
+	}
+	s.kubectl("create serviceaccount keeper")
+	s.apply(kept("first", "keeper"))
+	s.apply(kept("second", "keeper"))
+	s.apply(kept("orphan", "nobody"))
+	var token, ca string
+	s.poll("token", func() (bool, error) {
+		token, ca = s.secret("first", "token"), s.secret("first", `ca\.crt`)
+		return token != "" && ca != "", nil
+	})
+	s.wants(s.secret("first", "namespace"), s.name)
+	s.poll("Secret of no account deleted", func() (bool, error) {
+		return !strings.Contains(s.kubectl("get secrets -o name"), "orphan"), nil
+	})
+	api := newAsker(t, s, ca, token)
+	user := "system:serviceaccount:" + s.name + ":keeper"
+	if code, body := api.get("/api/v1/namespaces/" + s.name + "/pods"); code != 403 || !strings.Contains(body, user) {
+		t.Errorf("with the token: %d %s", code, body)
+	}
+	bound := strings.TrimSpace(s.kubectl("create token keeper --bound-object-kind=Secret --bound-object-name=first --duration=10m"))
+	second := newAsker(t, s, ca, bound)
+	if code, _ := second.get("/api/v1/namespaces/" + s.name + "/pods"); code != 403 {
+		t.Errorf("with a token that is bound to the Secret: %d", code)
+	}
+	s.wants(s.refused("", "create", "token", "keeper", "--bound-object-kind=Pod", "--bound-object-name=none"), `pods "none" not found`)
+	s.wants(s.refused("", "create", "token", "keeper", "--bound-object-kind=Secret", "--bound-object-name=first", "--bound-object-uid=x"), "the UID in the bound object reference (x) does not match the UID in record")
+	s.kubectl("delete secret first")
+	for _, a := range []*asker{api, second} {
+		if code, _ := a.get("/api/v1/namespaces/" + s.name + "/pods"); code != 401 {
+			t.Errorf("after the Secret is gone: %d", code)
+		}
+	}
+	s.kubectl("delete serviceaccount keeper")
+	s.poll("Secret gone with its account", func() (bool, error) {
+		return !strings.Contains(s.kubectl("get secrets -o name"), "second"), nil
+	})
+}
+
+// secret is a value of a Secret in clear; empty while there is none.
+func (s space) secret(name, key string) string {
+	s.Helper()
+	data, err := base64.StdEncoding.DecodeString(s.kubectl("get secret " + name + " -o jsonpath={.data." + key + "}"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	return string(data)
+}
+
+// TestAuthReconcile: roles and bindings are brought to what a manifest says, by adding what they lack.
+func TestAuthReconcile(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	manifest := filepath.Join(t.TempDir(), "roles.yaml")
+	write := func(verbs string) {
+		text := "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: r, namespace: " + s.name + "}\nrules: [{apiGroups: [''], resources: [pods], verbs: [" + verbs + "]}]\n---\n" +
+			"apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: b, namespace: " + s.name + "}\nroleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: r}\nsubjects: [{kind: User, apiGroup: rbac.authorization.k8s.io, name: ann}]\n"
+		if err := os.WriteFile(manifest, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("get")
+	s.wants(s.kubectl("auth reconcile -f "+manifest), "role.rbac.authorization.k8s.io/r reconciled", "rolebinding.rbac.authorization.k8s.io/b reconciled")
+	s.wants(s.kubectl("auth can-i get pods --as=ann"), "yes")
+	write("list")
+	s.wants(s.kubectl("auth reconcile -f "+manifest), "role.rbac.authorization.k8s.io/r reconciled")
+	s.wants(s.kubectl("auth can-i --list --as=ann"), "pods", "[get list]")
+	s.wants(s.kubectl("auth reconcile --remove-extra-permissions -f "+manifest), "role.rbac.authorization.k8s.io/r reconciled")
+	s.wants(s.kubectl("auth can-i list pods --as=ann"), "yes")
+	s.wants(s.refused("", "auth", "can-i", "get", "pods", "--as=ann"), "no\n")
 }

@@ -47,6 +47,8 @@ const (
 	AnnotationReconcile = "skerry.dev/reconcile"
 	// AnnotationPinned set to "true" keeps the rebalancer's hands off the pod.
 	AnnotationPinned = "skerry.dev/pinned"
+	// AnnotationRuntime is the handler of the pod's RuntimeClass, as it was when the pod was made.
+	AnnotationRuntime = "skerry.dev/runtime"
 	// AnnotationPlacement holds why the scheduler chose the pod's node, one sentence for people.
 	AnnotationPlacement = "skerry.dev/placement"
 )
@@ -66,6 +68,9 @@ const (
 	ComponentAgent       = "skerry-agent"
 	ComponentCoordinator = "skerry-coordinator"
 )
+
+// RuntimeHandler is the handler of RuntimeClasses that nodes have: the keeper's containers, as without a class.
+const RuntimeHandler = "skerry"
 
 // ClusterDomain ends the names that DNS gives to services and pods. As in most clusters, and in many manifests.
 const ClusterDomain = "cluster.local"

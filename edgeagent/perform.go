@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"skerry.dev/skerry/api"
 	"skerry.dev/skerry/edgeagent/containerspec"
 	"skerry.dev/skerry/edgeagent/idrange"
 	"skerry.dev/skerry/edgeagent/keeper"
@@ -122,6 +123,9 @@ func (j *job) createSandbox(ctx context.Context) pod.Result {
 		return pod.Result{Err: ctx.Err()}
 	}
 	defer j.node.setup.leave()
+	if handler := j.want.Pod.Annotations[api.AnnotationRuntime]; handler != "" && handler != api.RuntimeHandler {
+		return pod.Result{Err: fmt.Errorf("no runtime for %q is configured", handler)} // containerd's words
+	}
 	spec := &j.want.Pod.Spec
 	o := network.SandboxOptions{Hostname: volume.Hostname(j.want.Pod), HostNetwork: spec.HostNetwork, HostIPC: spec.HostIPC}
 	var err error

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -35,6 +36,8 @@ var (
 	volumes        = resource.ForObject((*corev1.PersistentVolume)(nil))
 	claims         = resource.ForObject((*corev1.PersistentVolumeClaim)(nil))
 	storageClasses = resource.ForObject((*storagev1.StorageClass)(nil))
+
+	runtimeClasses = resource.ForObject((*nodev1.RuntimeClass)(nil))
 
 	ingresses       = resource.ForObject((*networkingv1.Ingress)(nil))
 	ingressClasses  = resource.ForObject((*networkingv1.IngressClass)(nil))

@@ -22,6 +22,7 @@ func (s *Store) podStrategy() *strategy {
 			createPod(pod)
 			s.admitAccount(pod)
 			s.admitPriority(pod)
+			s.admitRuntime(pod)
 		}),
 		refuse: func(obj runtime.Object) error {
 			pod, ok := obj.(*corev1.Pod)
@@ -32,6 +33,9 @@ func (s *Store) podStrategy() *strategy {
 				return err
 			}
 			if err := s.refuseLimits(pod); err != nil {
+				return err
+			}
+			if err := s.refuseRuntime(pod); err != nil {
 				return err
 			}
 			return s.refusePriority(pod)
@@ -56,7 +60,7 @@ func (s *Store) podStrategy() *strategy {
 }
 
 // createPod does what upstream's strategy and its default admission plugins (ServiceAccount, DefaultTolerationSeconds) do,
-// but for Priority and LimitRanger: see admitPriority and limit. A pod that is made already placed keeps what its maker says about the placement.
+// but for Priority, RuntimeClass and LimitRanger: see admitPriority, admitRuntime and limit. A pod that is made already placed keeps what its maker says about the placement.
 func createPod(pod *corev1.Pod) {
 	pod.Generation = 1
 	var conditions []corev1.PodCondition

@@ -21,7 +21,7 @@ import (
 )
 
 // served is the one table. Everything else in this package is derived from it.
-var served = index(core(), storage(), apps(), autoscalers(), batch(), discovery(), networking(), coordination(), scheduling(), policy(), events(), rbac(), fleet())
+var served = index(core(), storage(), apps(), autoscalers(), batch(), discovery(), networking(), runtimes(), coordination(), scheduling(), policy(), events(), rbac(), fleet())
 
 type table struct {
 	all     []*Resource

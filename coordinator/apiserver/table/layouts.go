@@ -35,6 +35,7 @@ var layouts = map[schema.GroupKind]Layout{
 	{Group: "scheduling.k8s.io", Kind: "PriorityClass"}:     priorityClassLayout,
 	{Group: "policy", Kind: "PodDisruptionBudget"}:          budgetLayout,
 	{Group: "discovery.k8s.io", Kind: "EndpointSlice"}:      endpointSliceLayout,
+	{Group: "node.k8s.io", Kind: "RuntimeClass"}:            runtimeClassLayout,
 	{Group: networking, Kind: "Ingress"}:                    ingressLayout,
 	{Group: networking, Kind: "IngressClass"}:               ingressClassLayout,
 	{Group: networking, Kind: "NetworkPolicy"}:              networkPolicyLayout,

@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -65,6 +66,10 @@ var podTemplateLayout = layout(podTemplateCells,
 	text("Images", "Images referenced by each container in the template."),
 	text("Pod Labels", "The labels for the pod template."),
 )
+
+var runtimeClassLayout = layout(func(c *nodev1.RuntimeClass, now time.Time) []any {
+	return []any{c.Name, c.Handler, since(c.CreationTimestamp, now)}
+}, name, text("Handler", ""), age)
 
 func podTemplateCells(t *corev1.PodTemplate, _ time.Time) []any {
 	names, images := containers(t.Template.Spec.Containers)

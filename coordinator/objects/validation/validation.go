@@ -26,6 +26,8 @@ import (
 	discoveryv1 "k8s.io/kubernetes/pkg/apis/discovery/v1"
 	"k8s.io/kubernetes/pkg/apis/networking"
 	networkingv1 "k8s.io/kubernetes/pkg/apis/networking/v1"
+	"k8s.io/kubernetes/pkg/apis/node"
+	nodev1 "k8s.io/kubernetes/pkg/apis/node/v1"
 	"k8s.io/kubernetes/pkg/apis/policy"
 	policyv1 "k8s.io/kubernetes/pkg/apis/policy/v1"
 	"k8s.io/kubernetes/pkg/apis/rbac"
@@ -62,7 +64,7 @@ func New() (*Validator, error) {
 		batch.AddToScheme, batchv1.AddToScheme,
 		coordination.AddToScheme, coordinationv1.AddToScheme, discovery.AddToScheme, discoveryv1.AddToScheme,
 		scheduling.AddToScheme, schedulingv1.AddToScheme, policy.AddToScheme, policyv1.AddToScheme,
-		rbac.AddToScheme, rbacv1.AddToScheme, storage.AddToScheme, storagev1.AddToScheme, networking.AddToScheme, networkingv1.AddToScheme,
+		rbac.AddToScheme, rbacv1.AddToScheme, storage.AddToScheme, storagev1.AddToScheme, networking.AddToScheme, networkingv1.AddToScheme, node.AddToScheme, nodev1.AddToScheme,
 	} {
 		if err := add(v.scheme); err != nil {
 			return nil, fmt.Errorf("register conversions: %w", err)
@@ -79,6 +81,7 @@ func New() (*Validator, error) {
 	v.addRBAC()
 	v.addStorage()
 	v.addNetworking()
+	v.addRuntimes()
 	v.addRest()
 	return v, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -390,6 +391,8 @@ func TestOrphans(t *testing.T) {
 		w.kill()
 		w.dir = t.TempDir() // the checkpoint is lost
 		w.boot()
+		left := filepath.Join(w.dir, "logs", "u9", "app")
+		must(t, os.MkdirAll(left, 0o700))
 		w.settle(time.Hour)
 		w.check("still running", w.keeper.running(), []string{"u1-app-0"})
 		w.desire(aPod(t, "u2", oneContainer))
@@ -397,6 +400,9 @@ func TestOrphans(t *testing.T) {
 		w.check("replaced", w.keeper.all(), []string{"u2-app-0"})
 		if _, gone := w.reports.status("u1"); !gone {
 			t.Error("u1 was not reported as gone")
+		}
+		if _, err := os.Stat(filepath.Dir(left)); !os.IsNotExist(err) {
+			t.Errorf("logs of a pod that nobody knows are still there: %v", err)
 		}
 	})
 }

@@ -232,6 +232,27 @@ func TestCollect(t *testing.T) {
 	}
 }
 
+// TestCollectAll: a node that is short has every image go that may, and no other.
+func TestCollectAll(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"used:1", "pinned:1", "young:1", "idle:1"} {
+		w.push(name, imageOf(t, files(t, name, name)))
+	}
+	used, _, idle := w.mustPull("used:1"), w.mustPull("pinned:1"), w.mustPull("idle:1")
+	later := time.Now().Add(time.Hour)
+	roomy := Policy{HighPercent: 100, All: true, Pinned: []string{w.ref("pinned:1"), w.ref("never-pulled:1")}}
+	if got, err := w.store.Collect(t.Context(), nil, roomy, time.Now()); err != nil || len(got.Images) != 0 {
+		t.Fatalf("all just used: %+v, %v", got, err)
+	}
+	got, err := w.store.Collect(t.Context(), map[string]bool{used.Digest: true}, roomy, later)
+	if err != nil || !cmp.Equal(got.Images, []string{idle.Digest}) {
+		t.Fatalf("%+v, %v, want only the idle one gone", got, err)
+	}
+	if _, err := w.store.Collect(t.Context(), nil, Policy{Pinned: []string{"NOT A NAME"}}, later); !errors.Is(err, ErrInvalidName) {
+		t.Errorf("a name that is none: %v", err)
+	}
+}
+
 func TestOldPartsGo(t *testing.T) {
 	w := newWorld(t)
 	part := filepath.Join(w.dir, "images/parts/00")

@@ -122,6 +122,10 @@ func TestDevice(t *testing.T) {
 	if node.Path != "/dev/sensor" || node.Rule != want || *rules[len(rules)-1] != want {
 		t.Errorf("got %+v", node)
 	}
+	only, rules2, err := devicesOf(&keeper.Spec{Devices: []keeper.Device{{HostPath: "/dev/zero", AccessOnly: true, Permissions: "r"}}})
+	if err != nil || len(only) != len(nodes)-1 || *rules2[len(rules2)-1] != want {
+		t.Errorf("access only: %d nodes, %+v, %v", len(only), rules2[len(rules2)-1], err)
+	}
 	if first := rules[0]; first.Allow || first.Type != config.WildcardDevice {
 		t.Errorf("the first rule must refuse everything: %+v", first)
 	}

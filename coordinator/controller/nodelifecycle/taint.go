@@ -1,6 +1,7 @@
 package nodelifecycle
 
 import (
+	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,11 +14,12 @@ import (
 var pressures = []struct {
 	condition corev1.NodeConditionType
 	taint     string
+	on, off   string // reasons of the events when it comes and goes, the kubelet's; empty for none
 }{
-	{corev1.NodeMemoryPressure, corev1.TaintNodeMemoryPressure},
-	{corev1.NodeDiskPressure, corev1.TaintNodeDiskPressure},
-	{corev1.NodePIDPressure, corev1.TaintNodePIDPressure},
-	{corev1.NodeNetworkUnavailable, corev1.TaintNodeNetworkUnavailable},
+	{corev1.NodeMemoryPressure, corev1.TaintNodeMemoryPressure, "NodeHasInsufficientMemory", "NodeHasSufficientMemory"},
+	{corev1.NodeDiskPressure, corev1.TaintNodeDiskPressure, "NodeHasDiskPressure", "NodeHasNoDiskPressure"},
+	{corev1.NodePIDPressure, corev1.TaintNodePIDPressure, "NodeHasInsufficientPID", "NodeHasSufficientPID"},
+	{corev1.NodeNetworkUnavailable, corev1.TaintNodeNetworkUnavailable, "", ""},
 }
 
 // ours are the keys of the taints that this package sets and removes.
@@ -54,7 +56,23 @@ func (p *planner) taints(node *corev1.Node) (controller.Change, bool) {
 	}
 	updated := node.DeepCopy()
 	updated.Spec.Taints = taints
-	return controller.Change{Verb: controller.Update, Object: updated}, true
+	return controller.Change{Verb: controller.Update, Object: updated, Events: news(node, taints)}, true
+}
+
+// news are the events of pressures that come or go with the node's new taints.
+func news(node *corev1.Node, taints []corev1.Taint) []controller.Event {
+	var out []controller.Event
+	for _, p := range pressures {
+		had := func(t corev1.Taint) bool { return t.Key == p.taint }
+		before, now := slices.ContainsFunc(node.Spec.Taints, had), slices.ContainsFunc(taints, had)
+		if reason := p.off; before != now && reason != "" {
+			if now {
+				reason = p.on
+			}
+			out = append(out, event(node, corev1.EventTypeNormal, reason, fmt.Sprintf("Node %s status is now: %s", node.Name, reason)))
+		}
+	}
+	return out
 }
 
 func wantedTaints(node *corev1.Node) []corev1.Taint {

@@ -34,7 +34,7 @@ func effortOf(quick bool) effort {
 	if quick {
 		return effort{starts: 1, rounds: 2, length: 300 * time.Millisecond, quiet: 3 * time.Second, listings: 2, events: 3, pods: 2000, maps: 1000}
 	}
-	return effort{starts: 3, rounds: 5, length: 1200 * time.Millisecond, quiet: 15 * time.Second, listings: 7, events: 25, pods: 10_000, maps: 5_000}
+	return effort{starts: 3, rounds: 5, length: 800 * time.Millisecond, quiet: 12 * time.Second, listings: 7, events: 25, pods: 10_000, maps: 5_000}
 }
 
 // bench is one run. Skerry comes first in all tables.

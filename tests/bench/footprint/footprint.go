@@ -33,7 +33,7 @@ func effortOf(quick bool) effort {
 	if quick {
 		return effort{idle: 10 * time.Second, rounds: 5, pods: 20}
 	}
-	return effort{idle: time.Minute, rounds: 30, pods: 100}
+	return effort{idle: 40 * time.Second, rounds: 20, pods: 100}
 }
 
 // bench is one run.

@@ -69,7 +69,7 @@ func (s Section) Run(ctx context.Context, quick bool, _ *section.Goals) (markdow
 		return "", err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	rounds := 40
+	rounds := 30
 	if quick {
 		rounds = 6
 	}

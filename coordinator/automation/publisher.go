@@ -44,6 +44,11 @@ func (p *publisher) follow(ctx context.Context, u store.Update) error {
 	if u.Complete {
 		return errResume
 	}
+	if v := p.events.View; v != nil { // it decodes and encodes each object anyway, and is there in a moment
+		if err := v.Wait(ctx, u.Cursor.Revision); err != nil {
+			return err
+		}
+	}
 	for _, entry := range u.Entries {
 		if err := p.tell(ctx, entry, u.Cursor); err != nil {
 			return err

@@ -3,6 +3,7 @@ package edgeagent
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,13 @@ const (
 	reclaimPause = 30 * time.Second
 )
 
+// A pod's files are walked for at most walkTime, and then not again for walkShare times as long as it took: a pod with
+// millions of files must not keep the node from looking after the others.
+const (
+	walkTime  = 5 * time.Second
+	walkShare = 20
+)
+
 // pressure watches what the node has left, says so in its conditions, and evicts pods, with or without a link.
 type pressure struct {
 	gauges Gauges
@@ -48,6 +56,14 @@ type pressure struct {
 	state     eviction.State
 	reclaimed time.Time
 	rare      rare
+	walked    map[string]walked // by UID of the pod
+}
+
+// walked is what a walk of a pod's files found.
+type walked struct {
+	containers map[string]eviction.Use
+	volumes    map[string]eviction.Disk
+	good       time.Time // until then it is not walked again
 }
 
 // run measures and acts until ctx ends.
@@ -94,27 +110,40 @@ func (p *pressure) measure(ctx context.Context, now time.Time) eviction.Snapshot
 		pods = append(pods, b.pod)
 	}
 	all, some := eviction.Measure(p.config, signals, pods)
+	kept := map[string]walked{}
 	for _, b := range burdens {
 		measured := eviction.Pod{Pod: b.pod, Ending: b.ending, Containers: map[string]eviction.Use{}}
 		if !b.ending && (all || some[string(b.pod.UID)]) {
-			p.disk(ctx, b, &measured)
+			w := p.walk(ctx, b, now)
+			kept[string(b.pod.UID)] = w
+			measured.Containers, measured.Volumes, measured.Measured = maps.Clone(w.containers), w.volumes, true
 		}
 		addUsage(&measured, using)
 		s.Pods = append(s.Pods, measured)
 	}
+	p.walked = kept
 	return s
 }
 
-func (p *pressure) disk(ctx context.Context, b burden, measured *eviction.Pod) {
-	var err error
-	measured.Containers, measured.Volumes, err = p.gauges.Disk(ctx, b.pod, b.instances)
+// walk measures the room that a pod takes, or returns what the last walk found.
+func (p *pressure) walk(ctx context.Context, b burden, now time.Time) walked {
+	if w, known := p.walked[string(b.pod.UID)]; known && now.Before(w.good) {
+		return w
+	}
+	began := time.Now()
+	limited, cancel := context.WithTimeout(ctx, walkTime)
+	defer cancel()
+	containers, volumes, err := p.gauges.Disk(limited, b.pod, b.instances)
 	p.complain(ctx, "room taken by a pod not measured", err)
-	measured.Measured = true
+	return walked{containers: containers, volumes: volumes, good: now.Add(walkShare * time.Since(began))}
 }
 
 func addUsage(p *eviction.Pod, using []usage.Container) {
 	for _, c := range using {
 		if c.UID == string(p.UID) {
+			if p.Containers == nil {
+				p.Containers = map[string]eviction.Use{}
+			}
 			use := p.Containers[c.Name]
 			use.MemoryBytes, use.Pids = int64(c.Stats.MemoryBytes), int64(c.Stats.Pids) //nolint:gosec // real amounts fit
 			p.Containers[c.Name] = use
@@ -144,7 +173,7 @@ func (p *pressure) show(plan eviction.Plan) {
 
 func (p *pressure) reclaim(ctx context.Context) {
 	for _, w := range p.pods() {
-		w.do(ctx, func() { w.obs.Tidy = true })
+		w.do(ctx, func() { w.obs.Tidy = w.burden().ending })
 	}
 	p.complain(ctx, "images not removed", p.gauges.FreeImages(ctx))
 }

@@ -21,6 +21,8 @@ type fakeGauges struct {
 	signals map[eviction.Signal]eviction.Amount
 	disk    map[string]int64 // bytes in the root file systems, by container
 	freed   int
+	slow    time.Duration // of each walk
+	walks   int
 }
 
 func (g *fakeGauges) Signals(context.Context) (map[eviction.Signal]eviction.Amount, error) {
@@ -36,6 +38,8 @@ func (g *fakeGauges) set(s eviction.Signal, available int64) {
 }
 
 func (g *fakeGauges) Disk(_ context.Context, _ *corev1.Pod, instances map[string]string) (map[string]eviction.Use, map[string]eviction.Disk, error) {
+	g.walks++
+	time.Sleep(g.slow)
 	out := map[string]eviction.Use{}
 	for name := range instances {
 		out[name] = eviction.Use{Rootfs: eviction.Disk{Bytes: g.disk[name]}}
@@ -88,6 +92,18 @@ func TestPodOverItsLimit(t *testing.T) {
 		w.settle(time.Minute)
 		w.check("still", w.phase("u1")[:6], "Failed")
 		w.check("not started again", w.keeper.all(), []string{"u2-other-0"})
+	})
+}
+
+// TestManyFiles: a pod whose files take long to be walked is left alone for long.
+func TestManyFiles(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		g := &fakeGauges{slow: 3 * time.Second}
+		w.boot()
+		w.watch(g)
+		w.desire(aPod(t, "u1", storage))
+		w.settle(2 * time.Minute)
+		w.check("walks in two minutes", g.walks, 2)
 	})
 }
 

@@ -84,7 +84,7 @@ func (j *job) startAs(ctx context.Context, id string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("mount image: %w", err)
 	}
-	spec, err := j.spec(rootfs)
+	spec, err := j.spec(ctx, rootfs)
 	if err == nil {
 		err = j.create(ctx, spec)
 	}
@@ -131,9 +131,11 @@ func (j *job) create(ctx context.Context, spec keeper.Spec) error {
 	return j.node.keeper.Create(ctx, spec)
 }
 
+// config is an error that is the pod's fault.
+func config(err error) error { return &pod.Failure{Reason: "CreateContainerConfigError", Err: err} }
+
 // spec gathers everything that the keeper needs. What is the pod's fault is CreateContainerConfigError.
-func (j *job) spec(rootfs string) (keeper.Spec, error) {
-	config := func(err error) error { return &pod.Failure{Reason: "CreateContainerConfigError", Err: err} }
+func (j *job) spec(ctx context.Context, rootfs string) (keeper.Spec, error) {
 	env, err := j.refs.Env(j.container)
 	if err != nil {
 		return keeper.Spec{}, config(err)
@@ -146,6 +148,10 @@ func (j *job) spec(rootfs string) (keeper.Spec, error) {
 	if err != nil {
 		return keeper.Spec{}, config(err)
 	}
+	namespaces, err := j.namespaces(ctx)
+	if err != nil {
+		return keeper.Spec{}, err
+	}
 	devices, err := j.claim(user)
 	if err != nil {
 		return keeper.Spec{}, err
@@ -155,7 +161,7 @@ func (j *job) spec(rootfs string) (keeper.Spec, error) {
 	}
 	spec, err := containerspec.Build(containerspec.Input{
 		Pod: j.want.Pod, Container: j.container, Attempt: j.action.Attempt, Image: j.image, Env: env, User: user,
-		Rootfs: rootfs, Namespaces: j.namespaces(), IDs: j.sandbox.IDs, Mounts: append(mounts, devices.mounts...),
+		Rootfs: rootfs, Namespaces: namespaces, IDs: j.sandbox.IDs, Mounts: append(mounts, devices.mounts...),
 		Devices: devices.access, DeviceEnv: devices.env,
 		LogPath:    j.node.logs.Path(j.worker.uid, j.container.Name, j.action.Attempt),
 		CgroupRoot: j.node.cgroups, MemoryBytes: j.node.facts().MemoryBytes, PidsLimit: j.node.pids,
@@ -183,7 +189,7 @@ func (j *job) mounts(env []string) ([]volume.Attachment, error) {
 	return append(append(etc, last), own...), nil
 }
 
-func (j *job) namespaces() keeper.Namespaces {
+func (j *job) namespaces(ctx context.Context) (keeper.Namespaces, error) {
 	orHost := func(path string) string {
 		if path == "" {
 			return keeper.Host
@@ -193,6 +199,37 @@ func (j *job) namespaces() keeper.Namespaces {
 	ns := keeper.Namespaces{Net: orHost(j.sandbox.NetNS), IPC: orHost(j.sandbox.IPCNS), UTS: orHost(j.sandbox.UTSNS), User: j.sandbox.UserNS}
 	if j.want.Pod.Spec.HostPID {
 		ns.PID = keeper.Host
+		return ns, nil
 	}
-	return ns
+	target := targetOf(j.want.Pod, j.container.Name)
+	if target == "" {
+		return ns, nil
+	}
+	var err error
+	ns.PID, err = j.processesOf(ctx, target)
+	return ns, err
+}
+
+// targetOf is the container whose processes an ephemeral container wants to see; empty for none.
+func targetOf(p *corev1.Pod, name string) string {
+	for i := range p.Spec.EphemeralContainers {
+		if c := &p.Spec.EphemeralContainers[i]; c.Name == name {
+			return c.TargetContainerName
+		}
+	}
+	return ""
+}
+
+// processesOf is the path of the process namespace of a running container of the pod.
+func (j *job) processesOf(ctx context.Context, container string) (string, error) {
+	list, err := j.node.keeper.List(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, c := range list {
+		if c.Labels[containerspec.LabelUID] == j.worker.uid && c.Labels[containerspec.LabelContainer] == container && c.State == keeper.Running {
+			return fmt.Sprintf("/proc/%d/ns/pid", c.PID), nil
+		}
+	}
+	return "", config(fmt.Errorf("unable to find target container %s", container)) // the kubelet's words
 }

@@ -249,9 +249,9 @@ var checks = []check{
 	{args: "cp $DIR/file.txt shell:/tmp/file.txt"},
 	{args: "exec shell -- cat /tmp/file.txt", want: []string{"from a file\n"}},
 	{args: "cp shell:/tmp/file.txt $DIR/back.txt"},
-	{args: "debug shell --image=$BOX -c look -- echo looked_around", since: true},
+	{args: "debug shell --image=$BOX -c look --target=shell -- cat /proc/1/cmdline", since: true},
 	{args: "wait pod/shell --for=jsonpath={.status.ephemeralContainerStatuses[0].state.terminated.exitCode}=0 --timeout=90s", since: true},
-	{args: "logs shell -c look", since: true, want: []string{"looked around\n"}},
+	{args: "logs shell -c look", since: true, want: []string{"while :"}},
 	// Nodes.
 	{args: "get node $NODE --show-labels", want: []string{"kubernetes.io/hostname=$NODE"}},
 	{args: "cordon $NODE --dry-run=server", want: []string{"cordoned (server dry run)"}},

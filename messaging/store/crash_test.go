@@ -7,7 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"sync"
+	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -19,8 +20,11 @@ import (
 )
 
 // crashFolder makes this test binary the process that is killed: it writes to a store in that folder and prints what was
-// acknowledged.
+// acknowledged, and what a watch was told of.
 const crashFolder = "SKERRY_TEST_CRASH_FOLDER"
+
+// crashCut makes it cut the power of the disk itself, as soon as a watch hears of a batch for the so-manieth time.
+const crashCut = "SKERRY_TEST_CRASH_CUT"
 
 func TestMain(m *testing.M) {
 	if folder := os.Getenv(crashFolder); folder != "" {
@@ -75,8 +79,37 @@ func writeForEver(ctx context.Context, folder string) error {
 		for w := range 12 {
 			group.Go(func() error { return writeOn(ctx, s, w) })
 		}
+		group.Go(func() error { return s.Watch(ctx, store.WatchOptions{}, teller(folder)) })
 		return group.Wait()
 	})
+}
+
+// teller prints what a watch hands on, but for what was there before.
+func teller(folder string) func(u store.Update) error {
+	cutAt, _ := strconv.Atoi(os.Getenv(crashCut)) // zero, never, when it is not set
+	batches := 0
+	return func(u store.Update) error {
+		if u.Complete {
+			return nil
+		}
+		if len(u.Entries) > 1 {
+			batches++
+		}
+		if batches == cutAt && cutAt > 0 {
+			if err := cutPower(filepath.Dir(folder)); err != nil {
+				return err
+			}
+		}
+		for _, e := range u.Entries {
+			if e.Kind == "pods" {
+				fmt.Println("heard", e.Namespace, e.Name, e.Revision)
+			}
+		}
+		if batches == cutAt && cutAt > 0 {
+			os.Exit(1)
+		}
+		return nil
+	}
 }
 
 func writeOn(ctx context.Context, s *store.Store, writer int) error {
@@ -89,21 +122,37 @@ func writeOn(ctx context.Context, s *store.Store, writer int) error {
 		if err != nil {
 			return err
 		}
-		fmt.Println(k.Namespace, k.Name, rev) // one write, so lines stay whole
+		fmt.Println("acknowledged", k.Namespace, k.Name, rev) // one write, so lines stay whole
 	}
 }
 
-// A coordinator that is killed at any moment has lost nothing that it acknowledged, again and again on one folder.
+// said is what processes have printed before they ended.
+type said struct {
+	acknowledged map[store.Key]uint64 // the last revision of each object
+	heard        map[uint64]store.Key // revisions of which a watch was told
+	lines        int
+}
+
+func newSaid() *said {
+	return &said{acknowledged: map[store.Key]uint64{}, heard: map[uint64]store.Key{}}
+}
+
+// A coordinator that is killed at any moment has lost nothing that it acknowledged or told a watch of, again and again on
+// one folder.
 func TestKilledProcessLosesNothing(t *testing.T) {
-	folder := t.TempDir()
-	acked := map[store.Key]uint64{}
+	folder, all := t.TempDir(), newSaid()
 	for round := range 4 {
-		killAfter(t, folder, 200+125*round, acked)
+		killAfter(t, folder, 400+250*round, all, (*os.Process).Kill)
 	}
-	var once sync.Once
-	err := serve(t.Context(), folder, func(ctx context.Context, s *store.Store) error {
-		return s.Watch(ctx, store.WatchOptions{}, func(u store.Update) error {
-			once.Do(func() { compareAcked(t, acked, u.Entries) })
+	all.compare(t, folder)
+}
+
+// compare starts a server on the folder and looks whether all that was said is so.
+func (s *said) compare(t *testing.T, folder string) {
+	t.Helper()
+	err := serve(t.Context(), folder, func(ctx context.Context, st *store.Store) error {
+		return st.Watch(ctx, store.WatchOptions{}, func(u store.Update) error {
+			s.compareWith(t, u.Entries)
 			return errEnough
 		})
 	})
@@ -114,25 +163,54 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 
 var errEnough = errors.New("enough")
 
-func compareAcked(t *testing.T, acked map[store.Key]uint64, entries []store.Entry) {
+func (s *said) compareWith(t *testing.T, entries []store.Entry) {
 	t.Helper()
-	found := map[store.Key]store.Entry{}
+	found, last := map[store.Key]store.Entry{}, uint64(0)
 	for _, e := range entries {
+		if e.Kind != "pods" {
+			continue
+		}
 		found[e.Key] = e
+		if e.Revision <= last {
+			t.Errorf("%s at %d comes after %d", e.Key, e.Revision, last)
+		}
+		last = e.Revision
+		if v := string(e.Value); v != e.Name && v != "updated "+e.Name {
+			t.Errorf("%s at %d is %q, which nobody wrote", e.Key, e.Revision, v)
+		}
 	}
-	for k, rev := range acked {
+	for k, rev := range s.acknowledged {
 		if e := found[k]; e.Revision != rev || string(e.Value) != "updated "+k.Name {
 			t.Errorf("%s was acknowledged at %d, is %q at %d", k, rev, e.Value, e.Revision)
 		}
 	}
+	for rev, k := range s.heard {
+		if e := found[k]; e.Revision < rev { // it may have been updated since
+			t.Errorf("a watch was told of %s at %d, which is %q at %d", k, rev, e.Value, e.Revision)
+		}
+	}
 }
 
-// killAfter runs the writing process and kills it after some lines.
-func killAfter(t *testing.T, folder string, lines int, acked map[store.Key]uint64) {
+// killAfter runs the writing process, ends it after some lines and takes what it said.
+func killAfter(t *testing.T, folder string, lines int, all *said, end func(*os.Process) error) {
+	t.Helper()
+	n := listen(t, all, func(cmd *exec.Cmd, n int) {
+		if n == lines {
+			if err := end(cmd.Process); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}, crashFolder+"="+folder)
+	if n < lines {
+		t.Fatalf("the process ended by itself after %d of %d lines", n, lines)
+	}
+}
+
+// listen runs the writing process until it ends and takes what it says, line by line.
+func listen(t *testing.T, all *said, each func(cmd *exec.Cmd, n int), env ...string) (n int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), crashFolder+"="+folder)
-	cmd.Stderr = os.Stderr
+	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -140,24 +218,28 @@ func killAfter(t *testing.T, folder string, lines int, acked map[store.Key]uint6
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	scanner := bufio.NewScanner(out)
-	n := 0
-	for scanner.Scan() {
-		var k store.Key
-		var rev uint64
-		k.Kind = "pods"
-		if _, err := fmt.Sscan(scanner.Text(), &k.Namespace, &k.Name, &rev); err != nil {
-			t.Fatal(err) // a pipe never has half a line of this size
-		}
-		acked[k] = rev
-		if n++; n == lines {
-			if err := cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-		}
+	for scanner := bufio.NewScanner(out); scanner.Scan(); {
+		all.add(t, scanner.Text())
+		n++
+		each(cmd, n)
 	}
 	_ = cmd.Wait() // it was killed
-	if n < lines {
-		t.Fatalf("the process ended by itself after %d of %d writes", n, lines)
+	all.lines += n
+	return n
+}
+
+func (s *said) add(t *testing.T, line string) {
+	t.Helper()
+	k, what, rev := store.Key{Kind: "pods"}, "", uint64(0)
+	if _, err := fmt.Sscan(line, &what, &k.Namespace, &k.Name, &rev); err != nil {
+		t.Fatalf("%q: %v", line, err) // a pipe never has half a line of this size
+	}
+	switch before, told := s.heard[rev]; {
+	case what == "acknowledged":
+		s.acknowledged[k] = rev
+	case told && before != k:
+		t.Errorf("watches were told of %s and of %s at %d", before, k, rev)
+	default:
+		s.heard[rev] = k
 	}
 }

@@ -208,6 +208,27 @@ func TestExclusive(t *testing.T) {
 	}
 }
 
+// TestFullDisk: a claim that cannot be written is none, and the one of before stays.
+func TestFullDisk(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "devices.json")
+	l, err := Open(file)
+	must(t, err)
+	l.Set(two(), start)
+	claim(t, l, "u1", "c", 1)
+	must(t, os.Mkdir(file+".new", 0o700)) // nothing can be written there
+	if _, err := l.Claim("u2", "c", map[string]int64{"serial": 1}); err == nil {
+		t.Error("a claim that is on no disk was given")
+	}
+	if err := l.Release("u1"); err == nil || strings.Join(l.Owners(), " ") != "u1" {
+		t.Errorf("released without a trace: %v, owners %v", err, l.Owners())
+	}
+	must(t, os.Remove(file+".new"))
+	must(t, l.Release("u1"))
+	if reopened, err := Open(file); err != nil || len(reopened.Owners()) != 0 {
+		t.Errorf("%v, %v", reopened, err)
+	}
+}
+
 func TestDamagedLedger(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "devices.json")
 	must(t, os.WriteFile(file, []byte("[{"), 0o600))

@@ -233,17 +233,18 @@ func (l *Ledger) write(claims []Claim) error {
 	return nil
 }
 
+// replace may leave its half of the work behind; the next one begins with it.
 func replace(file string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-*")
+	f, err := os.OpenFile(file+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), file)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
 	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+	if err := os.Rename(f.Name(), file); err != nil {
+		return err
 	}
 	dir, err := os.Open(filepath.Dir(file))
 	if err != nil {

@@ -32,14 +32,15 @@ type machine struct {
 	more       chan struct{} // closed and replaced at each exit
 	sandboxes  map[string]netip.Addr
 	roots      map[string]bool
-	empty      string   // the root file system of every container
-	twins      []string // containers that were started while another instance of theirs ran
+	prepared   map[string]resolve.Refs // what pods' volumes were last made of, by UID
+	empty      string                  // the root file system of every container
+	twins      []string                // containers that were started while another instance of theirs ran
 }
 
 func newMachine(empty string) *machine {
 	return &machine{
 		containers: map[string]*keeper.Container{}, more: make(chan struct{}), sandboxes: map[string]netip.Addr{},
-		roots: map[string]bool{}, empty: empty,
+		roots: map[string]bool{}, prepared: map[string]resolve.Refs{}, empty: empty,
 	}
 }
 
@@ -313,7 +314,12 @@ func (i *images) List() ([]corev1.ContainerImage, error) { return nil, nil }
 type volumes machine
 
 // Prepare implements edgeagent.Volumes.
-func (v *volumes) Prepare(resolve.Refs) error { return nil }
+func (v *volumes) Prepare(refs resolve.Refs) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.prepared[string(refs.Pod.UID)] = refs
+	return nil
+}
 
 // Attach implements edgeagent.Volumes.
 func (v *volumes) Attach(*corev1.Pod, *corev1.Container, []string) ([]volume.Attachment, error) {
@@ -338,7 +344,9 @@ func (v *volumes) Remove(string) error { return nil }
 func (v *volumes) Pods() ([]string, error) { return nil, nil }
 
 // DeviceNode implements edgeagent.Volumes.
-func (v *volumes) DeviceNode(string, string, string, int, int) (string, error) { return "", errNoProcesses }
+func (v *volumes) DeviceNode(string, string, string, int, int) (string, error) {
+	return "", errNoProcesses
+}
 
 // Discard implements edgeagent.Volumes.
 func (v *volumes) Discard(string) error { return nil }

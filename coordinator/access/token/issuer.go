@@ -36,9 +36,17 @@ const (
 // claims are the content of a token. The private ones have upstream's names.
 type claims struct {
 	jwt.Claims
-	Kubernetes bound  `json:"kubernetes.io"`
-	legacy     legacy // of a token that is kept in a Secret, which has these instead
+	Audience   audience `json:"aud,omitempty"` // goes before that of Claims
+	Kubernetes bound    `json:"kubernetes.io"`
+	legacy     legacy   // of a token that is kept in a Secret, which has these instead
 }
+
+// audience is written as a list even when it has one element, as upstream's is, which not all who read tokens take as a
+// single text.
+type audience []string
+
+// UnmarshalJSON implements json.Unmarshaler. It also takes a single text.
+func (a *audience) UnmarshalJSON(data []byte) error { return (*jwt.Audience)(a).UnmarshalJSON(data) }
 
 type bound struct {
 	Namespace string           `json:"namespace"`
@@ -103,9 +111,10 @@ type order struct {
 func (i *Issuer) make(o order) (string, error) {
 	c := claims{
 		Claims: jwt.Claims{
-			Issuer: IssuerName, Subject: authn.ServiceAccountName(o.account.Namespace, o.account.Name), Audience: o.audiences,
+			Issuer: IssuerName, Subject: authn.ServiceAccountName(o.account.Namespace, o.account.Name),
 			IssuedAt: jwt.NewNumericDate(o.issued), NotBefore: jwt.NewNumericDate(o.issued), ID: string(uuid.NewUUID()),
 		},
+		Audience:   o.audiences,
 		Kubernetes: bound{Namespace: o.account.Namespace, Account: *refOf(o.account)},
 	}
 	life := time.Duration(o.seconds) * time.Second

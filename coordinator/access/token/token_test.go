@@ -1,10 +1,13 @@
 package token
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4/jwt"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -220,4 +223,35 @@ func FuzzLookup(f *testing.F) {
 			t.Fatalf("%q is a token of %v", other, user)
 		}
 	})
+}
+
+// Readers of tokens know audiences as a list; we also take what once was written as one text.
+func TestAudienceIsAList(t *testing.T) {
+	w := newWorld(t)
+	for _, want := range []string{`["vault"]`, `["a","b"]`} {
+		var audiences []string
+		if err := json.Unmarshal([]byte(want), &audiences); err != nil {
+			t.Fatal(err)
+		}
+		text := w.token(t, authenticationv1.TokenRequestSpec{Audiences: audiences})
+		payload, err := base64.RawURLEncoding.DecodeString(strings.Split(text, ".")[1])
+		if err != nil || !strings.Contains(string(payload), `"aud":`+want) {
+			t.Errorf("%s: %v, want aud %s", payload, err, want)
+		}
+		if _, _, err := w.Check(text, audiences); err != nil {
+			t.Errorf("aud %s: %v", want, err)
+		}
+	}
+	c := claims{Kubernetes: bound{Namespace: "ns", Account: ref{Name: "sa", UID: "u-sa"}}}
+	c.Claims = jwt.Claims{Issuer: IssuerName, Audience: jwt.Audience{"vault"}, Expiry: jwt.NewNumericDate(w.now.Add(time.Hour))}
+	text, err := w.keys.sign(struct {
+		jwt.Claims
+		Kubernetes bound `json:"kubernetes.io"`
+	}{c.Claims, c.Kubernetes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.Check(text, []string{"vault"}); err != nil {
+		t.Errorf("one text: %v", err)
+	}
 }

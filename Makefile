@@ -74,7 +74,7 @@ FUZZTIME ?= 20s
 fuzz: ## every fuzz target for FUZZTIME each
 	@tests/fuzz $(FUZZTIME)
 
-bench: deps build cross $(addprefix $(TOOLS)/,kube-apiserver etcd scheduler_perf) ## measure beside the peers and rewrite docs/benchmarks.md
+bench: deps build cross $(addprefix $(TOOLS)/,kube-apiserver etcd scheduler_perf) ## measure beside the peers and rewrite docs/benchmarks.md (a quarter of an hour)
 	go run ./tests/bench -write docs/benchmarks.md
 
 lint: ## golangci-lint, pinned in tests/tools/lint

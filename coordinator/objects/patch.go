@@ -100,11 +100,13 @@ func newPatcher(how types.PatchType, patch []byte, o WriteOptions) (*patcher, er
 	case types.JSONPatchType:
 		return p, p.parseOperations()
 	case types.MergePatchType, types.StrategicMergePatchType:
+		if p.marks = marksOf(patch); p.marks != nil {
+			return p, nil
+		}
 		var body map[string]any
 		if err := json.Unmarshal(patch, &body); err != nil {
 			return nil, badMerge(how, err)
 		}
-		p.marks = marksOf(patch)
 		return p, nil
 	case types.ApplyPatchType, types.ApplyCBORPatchType:
 	}

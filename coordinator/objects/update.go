@@ -241,6 +241,9 @@ func isEvent(obj runtime.Object) bool {
 
 // distinct drops repetitions: the kinds' rules judge metadata again.
 func distinct(errs field.ErrorList) field.ErrorList {
+	if len(errs) < 2 {
+		return errs
+	}
 	seen := map[string]bool{}
 	out := errs[:0]
 	for _, e := range errs {

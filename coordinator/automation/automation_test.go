@@ -257,6 +257,7 @@ func TestErrorsSayWhatIsWrong(t *testing.T) {
 		{"configmaps.apply", `{"namespace":"kube-system","object":{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","namespace":"default"}}}`, "400", "does not match"},
 		{"configmaps.delete", `{"name":"a","propagationPolicy":"Sideways"}`, "400", "propagationPolicy"},
 		{"deployments.apply", `[1,2]`, "400", "no request"},
+		{"configmaps.apply", `{"object":"` + strings.Repeat("x", 3<<20) + `"}`, "413", "Request entity too large: limit is 3145728"},
 	}
 	for _, tt := range tests {
 		msg := request(t, nc, tt.subject, tt.payload)
@@ -319,7 +320,7 @@ func TestRequestsOverlap(t *testing.T) {
 	run(t, e.Run)
 	nc := c.net.UserConn("admin")
 	waitFor(t, "the service answers", func() bool {
-		_, err := nc.Request("$SRV.PING.skerry", nil, time.Second)
+		_, err := nc.Request(automation.DocumentSubject, nil, time.Second) // the last of its subjects
 		return err == nil
 	})
 	replies := make(chan *nats.Msg, 2)

@@ -17,6 +17,9 @@ import (
 	"skerry.dev/skerry/coordinator/resource"
 )
 
+// maxRequestBytes bounds a request, as a body over HTTP. It is read before it is known what its sender may do.
+const maxRequestBytes = 3 << 20
+
 // request is what a program sends. An empty body asks for everything that needs no name.
 type request struct {
 	Namespace     string          `json:"namespace"` // empty: "default" for one object, all for a list
@@ -42,6 +45,9 @@ type head struct {
 // misspelt namespace must not become "all".
 func parseRequest(data []byte, res *resource.Resource) (request, error) {
 	var req request
+	if len(data) > maxRequestBytes {
+		return req, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxRequestBytes))
+	}
 	if len(bytes.TrimSpace(data)) == 0 {
 		return req, nil
 	}

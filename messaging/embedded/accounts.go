@@ -117,11 +117,12 @@ func userPermissions(g UserGrant) *server.Permissions {
 	pub := &server.SubjectPermission{Deny: []string{messaging.APIGroup + ".node.>"}}
 	sub := &server.SubjectPermission{Allow: []string{messaging.InboxPrefix(g.Name) + ".>"}}
 	if g.API {
-		pub.Allow = append(pub.Allow, messaging.APIGroup+".>", "$SRV.>")
+		pub.Allow = append(pub.Allow, messaging.APIGroup+".>", "$SRV.PING", "$SRV.PING.>", "$SRV.INFO", "$SRV.INFO.>")
 	}
 	sub.Allow = append(sub.Allow, g.Events...)
 	if g.State {
 		pub.Allow = append(pub.Allow, stateRequests()...)
+		pub.Allow = append(pub.Allow, "$SRV.STATS", "$SRV.STATS.>") // they hold each endpoint's last error, which names users and objects
 		sub.Allow = append(sub.Allow, "_INBOX.>")
 	}
 	if len(pub.Allow) == 0 { // an empty list would allow everything

@@ -241,7 +241,12 @@ func TestUser(t *testing.T) {
 	url := []string{w.server.ClientURL()}
 	refused(t, "unknown token", messaging.ConnectOptions{URLs: url, Token: "mallory"})
 
+	_, err = w.core.Subscribe("$SRV.>", func(m *nats.Msg) { check(t, m.Respond([]byte("{}"))) })
+	check(t, err)
+	check(t, w.core.Flush())
 	bob := connect(t, messaging.ConnectOptions{URLs: url, Token: "bob", InboxPrefix: "_INBOX.bob"})
+	_, err = bob.Request("$SRV.INFO.skerry", nil, 5*time.Second)
+	check(t, err)
 	_, err = bob.Request(messaging.APIGroup+".pods.list", nil, 5*time.Second)
 	check(t, err)
 	events, err := bob.SubscribeSync(messaging.EventAll)
@@ -254,6 +259,7 @@ func TestUser(t *testing.T) {
 	for _, subject := range []string{
 		messaging.NodeAPISubject("n1", "register"), "$KV.state.pods.default.web", "$JS.API.STREAM.INFO.KV_state",
 		"$JS.API.DIRECT.GET.KV_state.$KV.state.pods.default.web", messaging.HeartbeatSubject("n1"), messaging.CommandSubject("n1", "ping"),
+		"$SRV.STATS", "$SRV.STATS.skerry", "$SRV.SCHEMA.skerry", // the last error of an endpoint may be another's
 	} {
 		if answer, err := bob.Request(subject, nil, 50*time.Millisecond); err == nil {
 			t.Errorf("%s answers %q", subject, answer.Data)

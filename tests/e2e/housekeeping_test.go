@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -77,14 +78,20 @@ func (s *short) evicted(pod string, words ...string) corev1.Pod {
 			s.Errorf("%s: %s, %q, want %q", pod, p.Status.Reason, p.Status.Message, word)
 		}
 	}
-	err = cluster.Poll(s.Context(), limit, "event", func() (bool, error) {
-		out, err := s.Kubectl(s.Context(), "", "get", "events", "--field-selector", "reason=Evicted,involvedObject.name="+pod)
-		return err == nil && strings.Contains(out, strings.TrimSpace(words[0])), errors.Join(err, errors.New(out))
+	s.told(pod, "Evicted", strings.TrimSpace(words[0]))
+	return p
+}
+
+// told waits for an event, which tells of what may be over by now.
+func (s *short) told(object, reason, words string) {
+	s.Helper()
+	err := cluster.Poll(s.Context(), limit, "event "+reason, func() (bool, error) {
+		out, err := s.Kubectl(s.Context(), "", "get", "events", "-A", "--field-selector", "reason="+reason+",involvedObject.name="+object)
+		return err == nil && strings.Contains(out, reason) && strings.Contains(out, words), errors.Join(err, errors.New(out))
 	})
 	if err != nil {
 		s.Error(err)
 	}
-	return p
 }
 
 // condition waits until the node has it, or has it no more, and the taint with it.
@@ -146,7 +153,7 @@ func TestHousekeeping(t *testing.T) {
 func (s *short) disk() {
 	s.Helper()
 	s.apply(podManifest("filler", "", "args: [fill, /]\nterminationMessagePolicy: FallbackToLogsOnError"))
-	s.condition(corev1.NodeDiskPressure, corev1.TaintNodeDiskPressure, corev1.ConditionTrue)
+	s.told("n1", "NodeHasDiskPressure", "Node n1 status is now: NodeHasDiskPressure")
 	p := s.evicted("filler", "The node was low on resource: ephemeral-storage. Threshold quantity: ", "Container c was using ", "request is 0, has larger consumption of ephemeral-storage. ")
 	if c := condition(p, corev1.DisruptionTarget); c.Reason != corev1.PodReasonTerminationByKubelet {
 		s.Errorf("condition %+v", c)
@@ -161,8 +168,9 @@ func (s *short) disk() {
 func (s *short) cutOff() {
 	s.Helper()
 	s.apply(podManifest("alone", "", "args: [fill, /, \"200\"]\nenv: [{name: START_AFTER, value: 15s}]"))
+	var p corev1.Pod
 	err := cluster.Poll(s.Context(), limit, "pod runs", func() (bool, error) {
-		var p corev1.Pod
+		p = corev1.Pod{}
 		err := s.Get(s.Context(), &p, "pod", "alone")
 		return err == nil && p.Status.Phase == corev1.PodRunning, errors.Join(err, errors.New(brief(p)))
 	})
@@ -172,14 +180,12 @@ func (s *short) cutOff() {
 	if err := s.Node(s.Context(), "n1", "cut"); err != nil {
 		s.Fatal(err)
 	}
-	for _, full := range []bool{true, false} {
-		err := cluster.Poll(s.Context(), limit, fmt.Sprintf("disk full: %t", full), func() (bool, error) {
-			free := s.free()
-			return full && free < 50*mebi || !full && free > 150*mebi, fmt.Errorf("%d bytes are free", free)
-		})
-		if err != nil {
-			s.Error(err)
-		}
+	err = cluster.Poll(s.Context(), limit, "nothing of the pod is left on the node", func() (bool, error) {
+		_, err := os.Stat(filepath.Join(s.dir, "pods", string(p.UID)))
+		return errors.Is(err, os.ErrNotExist), fmt.Errorf("its folder is there, %d bytes are free", s.free())
+	})
+	if err != nil || s.free() < 150*mebi {
+		s.Errorf("%v, %d bytes are free", err, s.free())
 	}
 	if err := s.Node(s.Context(), "n1", "heal"); err != nil {
 		s.Fatal(err)
@@ -193,7 +199,7 @@ func (s *short) cutOff() {
 func (s *short) memory(unharmed func()) {
 	s.Helper()
 	s.apply(podManifest("hog", "", "args: [hold, \"600\"]"))
-	s.condition(corev1.NodeMemoryPressure, corev1.TaintNodeMemoryPressure, corev1.ConditionTrue)
+	s.told("n1", "NodeHasInsufficientMemory", "")
 	s.evicted("hog", "The node was low on resource: memory. Threshold quantity: 512Mi, available: ", "Container c was using ")
 	s.condition(corev1.NodeMemoryPressure, corev1.TaintNodeMemoryPressure, corev1.ConditionFalse)
 	unharmed()

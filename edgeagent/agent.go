@@ -176,7 +176,7 @@ func (a *Agent) build(state checkpoint.State) error {
 		log: a.log, keeper: parts.Keeper, sandboxes: parts.Sandboxes, images: parts.Images, volumes: parts.Volumes,
 		users: idrange.NewLedger(filepath.Join(c.StateDir, "ids")), noUsers: parts.NoUsers,
 		logs: logs.NewFolder(filepath.Join(c.StateDir, "logs")), store: a.store, curve: curve,
-		cgroups: c.CgroupParent, pids: c.Pods.PidsPerContainer,
+		cgroups: c.CgroupParent, pids: c.Pods.PidsPerContainer, unsafeSysctls: c.Pods.AllowedUnsafeSysctls,
 		devices: claims, logMaxBytes: logSize.Value(), logMaxFiles: c.Pods.LogMaxFiles,
 		first: []messaging.ServicePort{apiService(services)},
 		ports: newHostPorts(parts.HostPorts, held, state.Memories, a.log),

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"skerry.dev/skerry/edgeagent/containerspec"
 	"skerry.dev/skerry/edgeagent/device"
 	"skerry.dev/skerry/edgeagent/eviction"
 	"skerry.dev/skerry/edgeagent/image"
@@ -65,6 +66,8 @@ type PodsConfig struct {
 	// and the rotated ones.
 	LogMaxSize  string `mapstructure:"log-max-size"`
 	LogMaxFiles int    `mapstructure:"log-max-files"`
+	// AllowedUnsafeSysctls are kernel settings, or beginnings of them that end in "*", that pods may have besides the safe ones.
+	AllowedUnsafeSysctls []string `mapstructure:"allowed-unsafe-sysctls"`
 }
 
 // EvictionConfig says when the node is short of something. Names, form and defaults are the kubelet's.
@@ -137,7 +140,7 @@ func DefaultConfig() Config {
 		StateDir:     "/var/lib/skerry/node",
 		CgroupParent: "/skerry",
 		Network:      NetworkConfig{PodCIDR: "10.42.0.0/16", ServiceCIDR: "10.43.0.0/16", Masquerade: true},
-		Pods:         PodsConfig{Max: 110, PidsPerContainer: 4096, LogMaxSize: "10Mi", LogMaxFiles: 3},
+		Pods:         PodsConfig{Max: 110, PidsPerContainer: 4096, LogMaxSize: "10Mi", LogMaxFiles: 3, AllowedUnsafeSysctls: []string{}},
 		Reserved:     ReservedConfig{CPU: "100m", Memory: "128Mi"},
 		Eviction:     EvictionConfig{Hard: eviction.DefaultHard, PressureTransitionPeriod: 5 * time.Minute},
 		Images:       ImagesConfig{HighPercent: 85, LowPercent: 80, MinimumAge: 2 * time.Minute, Pinned: []string{}},
@@ -197,6 +200,7 @@ func (c Config) Validate() error {
 	check("pods.max", positive(c.Pods.Max))
 	check("pods.log-max-size", logSize(c.Pods.LogMaxSize))
 	check("pods.log-max-files", between(c.Pods.LogMaxFiles, 1, 100))
+	check("pods.allowed-unsafe-sysctls", containerspec.ValidateUnsafeSysctls(c.Pods.AllowedUnsafeSysctls))
 	check("eviction", c.Eviction.validate())
 	check("devices.kinds", device.ValidateKinds(c.Devices.Kinds))
 	_, err := device.ParseRules(c.Devices.Classes)

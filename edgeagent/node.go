@@ -33,6 +33,8 @@ type node struct {
 	curve     nkeys.KeyPair // opens what is sealed to this node
 	cgroups   string        // group below which pods' groups are
 	pids      int64
+	// unsafeSysctls are what pods may have besides the safe ones.
+	unsafeSysctls []string
 	// bounds of a container's logs; zero for the keeper's
 	logMaxBytes int64
 	logMaxFiles int

@@ -169,7 +169,7 @@ func sysctls(p *corev1.Pod) map[string]string {
 	}
 	out := map[string]string{}
 	for _, s := range c.Sysctls {
-		out[s.Name] = s.Value
+		out[sysctlName(s.Name)] = s.Value
 	}
 	return out
 }

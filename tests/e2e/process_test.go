@@ -79,3 +79,32 @@ func groupFile(t *testing.T, pid int, controller, v1, v2 string) string {
 	}
 	return strings.TrimSpace(string(value))
 }
+
+// TestSysctls: a pod's own kernel settings are as it says, without privileges; those that are the node's are refused by it.
+func TestSysctls(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	s.apply(`
+apiVersion: v1
+kind: Pod
+metadata: {name: own}
+spec:
+  restartPolicy: Never
+  securityContext: {sysctls: [{name: kernel.shm_rmid_forced, value: "1"}, {name: net.ipv4.ip_local_port_range, value: "10000 20000"}]}
+  containers: [{name: c, image: ` + imageBox + `, command: [cat, /proc/sys/kernel/shm_rmid_forced, /proc/sys/net/ipv4/ip_local_port_range]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: theirs}
+spec:
+  restartPolicy: Never
+  securityContext: {sysctls: [{name: kernel.shmmax, value: "1"}]}
+  containers: [{name: c, image: ` + imageBox + `, command: ["true"]}]
+`)
+	s.ended("own")
+	s.logs("1\n10000\t20000\n", "own")
+	p := s.ended("theirs")
+	if p.Status.Phase != corev1.PodFailed || p.Status.Reason != "SysctlForbidden" || !strings.Contains(p.Status.Message, `"kernel.shmmax" not allowlisted`) {
+		t.Errorf("%s, %s, %q", p.Status.Phase, p.Status.Reason, p.Status.Message)
+	}
+}

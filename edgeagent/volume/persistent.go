@@ -31,29 +31,30 @@ func (v *Volumes) claim(refs resolve.Refs, name, path string) error {
 	} else {
 		target = filepath.Join(v.persistent, claim.Volume)
 	}
+	fresh := false
 	if err == nil {
-		err = link(target, path) // before the folder is made: from now on it is in use
+		fresh, err = link(target, path) // before the folder is made: from now on it is in use
 	}
 	if err == nil && claim.Volume != "" {
-		err = v.keep(claim, fsGroup(refs.Pod))
+		err = v.keep(claim, ownershipOf(refs.Pod, fresh))
 	}
 	return err
 }
 
-// link points path at target, wherever it pointed before.
-func link(target, path string) error {
+// link points path at target, wherever it pointed before, and says whether it did not point there.
+func link(target, path string) (fresh bool, err error) {
 	if have, err := os.Readlink(path); err == nil && have == target {
-		return nil
+		return false, nil
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return true, err
 	}
-	return os.Symlink(target, path)
+	return true, os.Symlink(target, path)
 }
 
 // keep makes the folder of a volume, open to containers of any user, as an emptyDir is. What is in it stays; a pod's
-// fsGroup gets it, and what will be made in it.
-func (v *Volumes) keep(claim messaging.Claim, group int) (err error) {
+// fsGroup gets it, what is in it, and what will be made in it.
+func (v *Volumes) keep(claim messaging.Claim, o ownership) (err error) {
 	root, err := v.openPersistent(claim.Volume)
 	if err != nil {
 		return err
@@ -62,11 +63,8 @@ func (v *Volumes) keep(claim messaging.Claim, group int) (err error) {
 	if err := root.Mkdir(claim.Volume, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if group >= 0 {
-		if err := root.Chown(claim.Volume, -1, group); err != nil {
-			return err
-		}
-		return root.Chmod(claim.Volume, 0o777|os.ModeSetgid)
+	if o.group >= 0 {
+		return o.apply(root, claim.Volume)
 	}
 	info, err := root.Lstat(claim.Volume)
 	if err != nil || info.Mode().Perm() == 0o777 {

@@ -179,6 +179,10 @@ func resourcesOf(r keeper.Resources, m machine) *cgroups.Resources {
 		out.CpuWeight = cgroups.ConvertCPUSharesToCgroupV2Value(r.CPUShares)
 		out.CpuShares = 0
 	}
+	if m.cgroup2 && out.Memory != 0 { // without a limit the controller need not be there
+		// A container that is short of memory goes as a whole, as the kubelet has it: half of one is of no use.
+		out.Unified = map[string]string{"memory.oom.group": "1"}
+	}
 	if r.PidsLimit != 0 {
 		out.PidsLimit = &r.PidsLimit
 	}

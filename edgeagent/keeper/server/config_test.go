@@ -66,7 +66,9 @@ func TestResourcesOf(t *testing.T) {
 		{"v1 without swap", all, machine{}, cgroups.Resources{CpuShares: 512, CpuQuota: 5000, CpuPeriod: 100_000, Memory: 100, PidsLimit: &pids}},
 		{"v2", all, machine{cgroup2: true, memorySwap: true}, cgroups.Resources{
 			CpuWeight: cgroups.ConvertCPUSharesToCgroupV2Value(512), CpuQuota: 5000, CpuPeriod: 100_000, Memory: 100, MemorySwap: 100, PidsLimit: &pids,
+			Unified: map[string]string{"memory.oom.group": "1"},
 		}},
+		{"v2 without memory", keeper.Resources{CPUShares: 512}, machine{cgroup2: true, memorySwap: true}, cgroups.Resources{CpuWeight: cgroups.ConvertCPUSharesToCgroupV2Value(512)}},
 		{"swap allowed", keeper.Resources{MemoryBytes: 100, MemorySwapBytes: 300}, machine{memorySwap: true}, cgroups.Resources{Memory: 100, MemorySwap: 300}},
 	} {
 		if diff := cmp.Diff(&c.want, resourcesOf(c.in, c.on)); diff != "" {

@@ -12,8 +12,12 @@ import (
 func TestRecordCountsOnlyPasses(t *testing.T) {
 	day := func(d int) time.Time { return time.Date(2026, 1, d, 12, 0, 0, 0, time.UTC) }
 	c := &catalog.Catalog{Specs: []catalog.Spec{
-		{Name: "a1", Area: "a"}, {Name: "a2", Area: "a"}, {Name: "a3", Area: "a"}, {Name: "a4", Area: "a"},
-		{Name: "a5", Area: "a", Exception: &catalog.Exception{}}, {Name: "b1", Area: "b"},
+		{Name: "a1", Area: "a"},
+		{Name: "a2", Area: "a"},
+		{Name: "a3", Area: "a"},
+		{Name: "a4", Area: "a"},
+		{Name: "a5", Area: "a", Exception: &catalog.Exception{}},
+		{Name: "b1", Area: "b"},
 	}}
 	l := &ledger{results: map[string]result{
 		"a1": {State: passed, When: day(2), Build: "x"}, "a2": {State: passed, When: day(1), Build: "y"},

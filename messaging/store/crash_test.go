@@ -23,7 +23,7 @@ import (
 // acknowledged, and what a watch was told of.
 const crashFolder = "SKERRY_TEST_CRASH_FOLDER"
 
-// crashCut makes it cut the power of the disk itself, as soon as a watch hears of a batch for the so-manieth time.
+// crashCut makes it cut the power of the disk itself, as soon as a watch hears of changes for the so-manieth time.
 const crashCut = "SKERRY_TEST_CRASH_CUT"
 
 func TestMain(m *testing.M) {
@@ -87,15 +87,13 @@ func writeForEver(ctx context.Context, folder string) error {
 // teller prints what a watch hands on, but for what was there before.
 func teller(folder string) func(u store.Update) error {
 	cutAt, _ := strconv.Atoi(os.Getenv(crashCut)) // zero, never, when it is not set
-	batches := 0
+	times := 0
 	return func(u store.Update) error {
 		if u.Complete {
 			return nil
 		}
-		if len(u.Entries) > 1 {
-			batches++
-		}
-		if batches == cutAt && cutAt > 0 {
+		times++
+		if times == cutAt {
 			if err := cutPower(filepath.Dir(folder)); err != nil {
 				return err
 			}
@@ -105,7 +103,7 @@ func teller(folder string) func(u store.Update) error {
 				fmt.Println("heard", e.Namespace, e.Name, e.Revision)
 			}
 		}
-		if batches == cutAt && cutAt > 0 {
+		if times == cutAt {
 			os.Exit(1)
 		}
 		return nil

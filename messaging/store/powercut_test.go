@@ -99,9 +99,9 @@ func TestPowerCutLosesNothing(t *testing.T) {
 		d.restore()
 		all.compare(t, folder)
 	}
-	for range 4 { // and right when a watch hears of a batch
-		batch := strconv.Itoa(1 + random.IntN(60))
-		if n := listen(t, all, func(*exec.Cmd, int) {}, crashFolder+"="+folder, crashCut+"="+batch); n == 0 {
+	for range 4 { // and right when a watch hears of changes
+		heard := strconv.Itoa(1 + random.IntN(300))
+		if n := listen(t, all, func(*exec.Cmd, int) {}, crashFolder+"="+folder, crashCut+"="+heard); n == 0 {
 			t.Fatal("the process said nothing")
 		}
 		d.restore()

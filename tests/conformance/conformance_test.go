@@ -50,7 +50,7 @@ func TestResume(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.add("b1", []result{{Name: "a", State: passed}, {Name: "b", State: failed, Reason: "why"}}); err != nil {
+	if err := l.add("b1", []result{{Name: "a", State: passed}, {Name: "b", State: failed, Reason: "why"}, {Name: "d", State: failed, Reason: "tried once"}}); err != nil {
 		t.Fatal(err)
 	}
 	if l, err = openLedger(file); err != nil {

@@ -31,7 +31,7 @@ func newReport(build string, specs []catalog.Spec, l *ledger) *report {
 	for _, s := range specs {
 		res, ran := l.results[s.Name]
 		switch {
-		case ran:
+		case ran && (s.Exception == nil || res.Build == build): // an exception may have been tried with another build
 		case s.Exception != nil:
 			res = result{Name: s.Name, State: skipped, Reason: s.Exception.Reason}
 		default:

@@ -38,10 +38,10 @@ type Exception struct {
 
 // Catalog is every conformance spec in upstream's order.
 type Catalog struct {
-	Specs []Spec
-	Waits []Exception // for features that are still to come
-	Never []Exception // what Skerry leaves out
-	Record
+	Specs  []Spec
+	Waits  []Exception // for features that are still to come
+	Never  []Exception // what Skerry leaves out
+	Record Record      // how the last runs went
 }
 
 // New reads the lists. It refuses an exception that means no spec, and a spec that two exceptions mean: both happen when

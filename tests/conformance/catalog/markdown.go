@@ -28,7 +28,7 @@ func (c *Catalog) Markdown() string {
 	b.WriteString(head)
 	c.writeAreas(&b)
 	b.WriteString("\n## What has passed\n\n")
-	c.write(&b)
+	c.Record.write(&b)
 	b.WriteString("\n## Waits for a feature\n\n")
 	c.writeExceptions(&b, c.Waits)
 	b.WriteString("\n## Left out\n\n")

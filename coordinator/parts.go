@@ -20,6 +20,7 @@ import (
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/coordinator/automation"
 	"skerry.dev/skerry/coordinator/metrics"
+	"skerry.dev/skerry/coordinator/telemetry"
 	"skerry.dev/skerry/coordinator/web"
 	"skerry.dev/skerry/messaging"
 	"skerry.dev/skerry/packaging/registry"
@@ -97,10 +98,17 @@ func (p *parts) newAPI() (*apiserver.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return apiserver.New(apiserver.Config{
+	figures, err := telemetry.New(telemetry.Config{
+		View: p.view, Liveness: p.fleet.Liveness, Heartbeat: p.config.Nodes.Heartbeat, Conn: p.link.Conn, Version: api.BuildVersion,
+	})
+	if err != nil {
+		return nil, err
+	}
+	server, err := apiserver.New(apiserver.Config{
 		Address: p.config.API.Listen, TLS: tlsConfig, Listeners: []net.Listener{p.pods}, View: p.view, Objects: p.objects, Access: p.access, Accounts: p.accounts,
 		Authenticator: authn.Union{authn.Certificates{}, authn.Bearer{Tokens: authn.AnyOf{p.tokens, p.accounts}}, sessions},
 		Audit:         p.audit,
+		Observer:      figures,
 		Metrics:       &metrics.Source{Collector: p.usage, Liveness: p.fleet.Liveness, Heartbeat: p.config.Nodes.Heartbeat},
 		Nodes:         &nodes{conn: p.link.Conn, signer: p.identity.signer},
 		Mounts: map[string]apiserver.Mount{
@@ -108,12 +116,17 @@ func (p *parts) newAPI() (*apiserver.Server, error) {
 			web.Prefix + "session":    {Handler: sessions, Public: true},
 			"/v2/":                    {Handler: p.registry, Challenge: `Basic realm="skerry"`},
 			"/asyncapi/":              {Handler: described},
+			"/metrics/":               {Handler: figures.Handler()},
 			"/skerry/v1/":             {Handler: &rebalancing{source: p.source, writer: p.writer, options: p.config.rebalanceOptions()}},
 			api.CertificatePath + "/": {Handler: &certificates{authority: p.identity.authority, log: p.log.With("part", "certificates")}},
 		},
 		Home:  web.Prefix,
 		Build: api.BuildVersion, Log: p.log.With("part", "api"),
 	})
+	if err != nil {
+		return nil, err
+	}
+	return server, figures.ShowAPI(server)
 }
 
 // announce writes the administrator's kubeconfig.

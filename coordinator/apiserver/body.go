@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,18 +22,24 @@ import (
 // MaxBodyBytes bounds a request's body, as the Kubernetes API server does.
 const MaxBodyBytes = 3 << 20
 
+// maxBodies bounds the bodies of all requests under work together: each may be decoded to several times its size.
+const maxBodies = 96 << 20
+
 // maxWarnings bounds the Warning headers of one answer: more would not fit what clients accept as headers.
 const maxWarnings = 32
 
 // body reads the whole body; 413 when it is too long.
 func (c *call) body() ([]byte, error) {
 	flow := http.NewResponseController(c.w)
-	if flow.SetReadDeadline(time.Now().Add(bodyLimit)) == nil {
+	if flow.SetReadDeadline(time.Now().Add(c.bodyLimit)) == nil {
 		defer flow.SetReadDeadline(time.Time{}) //nolint:errcheck // it could be set, so it can be lifted
 	}
-	data, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, MaxBodyBytes))
+	data, err := io.ReadAll(&budgeted{Reader: http.MaxBytesReader(c.w, c.r.Body, MaxBodyBytes), of: c.bodies, taken: &c.weight})
 	if long, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", long.Limit))
+	}
+	if apierrors.IsTooManyRequests(err) {
+		return nil, err
 	}
 	if err != nil {
 		return nil, badRequest("the body could not be read: %v", err)
@@ -113,4 +120,38 @@ func (c *call) warn(text string) {
 	if len(have) < maxWarnings && !slices.Contains(have, header) {
 		c.w.Header().Add("Warning", header)
 	}
+}
+
+// budget is how many bytes all requests together may hold.
+type budget struct {
+	limit int64
+	taken atomic.Int64
+}
+
+// take takes n bytes, or none when there are not as many.
+func (b *budget) take(n int64) bool {
+	if b.taken.Add(n) > b.limit {
+		b.taken.Add(-n)
+		return false
+	}
+	return true
+}
+
+func (b *budget) give(n int64) { b.taken.Add(-n) }
+
+// budgeted reads what fits the budget, and adds to taken what must be given back.
+type budgeted struct {
+	io.Reader
+	of    *budget
+	taken *int64
+}
+
+// Read implements io.Reader.
+func (r *budgeted) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if n > 0 && !r.of.take(int64(n)) {
+		return 0, apierrors.NewTooManyRequests("The server is busy with other large requests, try again later", 1)
+	}
+	*r.taken += int64(n)
+	return n, err
 }

@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -16,9 +17,19 @@ import (
 
 // serveResource answers a request for a resource and leaves its line in the audit log.
 func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, t target, user authn.User) {
-	c := &call{target: t, verb: verbOf(r, t), user: user, query: r.URL.Query(), w: w, r: r}
+	c := &call{target: t, verb: verbOf(r, t), user: user, query: r.URL.Query(), w: w, r: r, bodies: &s.bodies, bodyLimit: s.BodyLimit}
+	defer func() { s.bodies.give(c.weight) }()
 	c.keeps = s.Audit.Level() == auditv1.LevelRequest
-	err := s.handle(r.Context(), c)
+	err := s.prepare(r.Context(), c)
+	about := Request{}
+	if err == nil {
+		about = c.observed()
+	}
+	end := s.Observer.Begin(about)
+	defer func() { end(cmp.Or(c.code, http.StatusInternalServerError)) }() // a handler that panics has no code
+	if err == nil {
+		err = s.handle(c)
+	}
 	if err != nil {
 		c.code = s.writeError(w, r, err)
 	}
@@ -27,28 +38,46 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request, t target,
 	}
 }
 
-func (s *Server) handle(ctx context.Context, c *call) error {
+// prepare finds out what is asked for, and refuses what may not be asked or is not served.
+func (s *Server) prepare(ctx context.Context, c *call) error {
 	if err := s.synced(ctx); err != nil { // who may do what is part of the state
 		return err
 	}
 	if err := s.authorize(ctx, c.attributes()); err != nil {
 		return err
 	}
-	if err := c.resolve(); err != nil {
+	return c.resolve()
+}
+
+// handle answers with all but errors.
+func (s *Server) handle(c *call) error {
+	run := s.route(c)
+	places := s.places(c)
+	if c.streams() {
+		setWriteDeadline(c.w, time.Time{})
+	}
+	if places == s.sessions {
+		setReadDeadline(c.w, time.Time{})
+	}
+	leave, err := places.enter(c.user)
+	if err != nil {
 		return err
 	}
-	run := s.route(c)
-	if c.verb == "watch" || c.subresource == "log" || c.connects() || c.proxies() {
-		setWriteDeadline(c.w, time.Time{})
-		return run(c)
+	defer leave()
+	return run(c)
+}
+
+// places is what the call takes a share of.
+func (s *Server) places(c *call) *shares {
+	switch {
+	case c.connects(), c.proxies():
+		return s.sessions
+	case c.verb == "watch":
+		return s.watches
+	case c.subresource == "log":
+		return s.logs
 	}
-	select {
-	case s.inFlight <- struct{}{}:
-		defer func() { <-s.inFlight }()
-		return run(c)
-	default:
-		return apierrors.NewTooManyRequests("The server is busy with other requests, try again later", 1)
-	}
+	return s.inFlight
 }
 
 // synced waits a moment for the first complete state: until then an empty list would say that nothing exists.

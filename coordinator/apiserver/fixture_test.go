@@ -50,6 +50,7 @@ type cluster struct {
 	ca      *authority
 	client  *http.Client // trusts the CA, has no credentials
 	log     *logBuffer
+	server  *apiserver.Server
 }
 
 type option func(*apiserver.Config)
@@ -108,6 +109,7 @@ func (c *cluster) serve(log *slog.Logger, options []option) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	c.server = server
 	ln, err := server.Listen(c.t.Context())
 	if err != nil {
 		c.t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -90,6 +91,10 @@ type call struct {
 	audited bool   // the audit log has its line already
 	keeps   bool   // whether the audit log may show the body
 	sent    []byte // the body, once it is read, if it keeps it
+	bodies  *budget
+	// bodyLimit is how long the client may take to send it.
+	bodyLimit time.Duration
+	weight    int64 // what the body takes of bodies
 }
 
 func (c *call) sub() *resource.Subresource { return c.resource.Subresource(c.subresource) }

@@ -25,8 +25,10 @@ const Version = "v1.37.2+skerry"
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.recover(w, r)
+	hurry(w, r, s.BodyLimit)
+	defer hurry(w, r, min(restLimit, s.BodyLimit))
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if s.servePublic(w, r) {
+	if s.refuseConnection(w, r) || s.servePublic(w, r) {
 		return
 	}
 	s.serve(w, r.WithContext(s.follow(r.Context(), w)))
@@ -73,6 +75,22 @@ func (s *Server) user(r *http.Request) (authn.User, error) {
 // tests, have none.
 func setWriteDeadline(w http.ResponseWriter, at time.Time) {
 	_ = http.NewResponseController(w).SetWriteDeadline(at)
+}
+
+// restLimit is how long a client may take to send the rest of a body that nobody reads.
+const restLimit = 5 * time.Second
+
+// hurry limits how long a client may take to send what it still has to send. Of HTTP/1 net/http reads a body that no
+// handler wants, to use the connection again, and would wait for it for ever.
+func hurry(w http.ResponseWriter, r *http.Request, limit time.Duration) {
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		setReadDeadline(w, time.Now().Add(limit))
+	}
+}
+
+// setReadDeadline is setWriteDeadline for what the client sends.
+func setReadDeadline(w http.ResponseWriter, at time.Time) {
+	_ = http.NewResponseController(w).SetReadDeadline(at)
 }
 
 // recover keeps one request's bug from ending the coordinator. A handler that aborts on purpose is left to net/http.
@@ -165,7 +183,8 @@ func (s *Server) mount(path string) (Mount, bool) {
 	return s.Mounts[best], best != ""
 }
 
-// serveMount hands the request on with its user. The handler sets its own limits: uploads take long.
+// serveMount hands the request on with its user. The handler sets its own limits: uploads take long. Strangers may not take
+// long to send theirs.
 func (s *Server) serveMount(w http.ResponseWriter, r *http.Request, m Mount) {
 	user, err := s.Authenticator.Authenticate(r)
 	if errors.Is(err, authn.ErrNone) && m.Public {
@@ -189,6 +208,11 @@ func (s *Server) serveMount(w http.ResponseWriter, r *http.Request, m Mount) {
 		}
 	}
 	setWriteDeadline(w, time.Time{})
+	if m.Public {
+		setReadDeadline(w, time.Now().Add(s.BodyLimit))
+	} else {
+		setReadDeadline(w, time.Time{}) // uploads take long, too
+	}
 	ctx := authn.NewContext(r.Context(), user)
 	if m.Streams {
 		var cancel context.CancelFunc

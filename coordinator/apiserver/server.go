@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -22,16 +23,20 @@ const (
 	readHeaderLimit = 10 * time.Second
 	idleLimit       = 3 * time.Minute
 	maxHeaderBytes  = 64 << 10
-	// answerLimit is how long a client may take to accept an answer that is no stream.
-	answerLimit = time.Minute
-	// bodyLimit is how long a client may take to send a body.
-	bodyLimit = 30 * time.Second
+	answerLimit     = time.Minute
+	bodyLimit       = 30 * time.Second
 	// stopLimit is how long a stopping server waits for requests that are under way.
 	stopLimit = 5 * time.Second
 	// syncLimit is how long a request waits for a server that has just started.
 	syncLimit = 2 * time.Second
 	// maxInFlight bounds the requests that are worked on at once; watches and logs are not counted. Upstream's default.
 	maxInFlight = 400
+	// maxWatches bounds the open watches: each holds at most one batch of events while its client reads it.
+	maxWatches = 10000
+	// maxLogs bounds the logs that are read at once: each may hold a window of a megabyte of its stream from the node.
+	maxLogs = 500
+	// maxStreams bounds the requests of one connection that are under way at once, as Go's default.
+	maxStreams = 250
 )
 
 // Config is what a Server needs. View, Objects and Authenticator must be set.
@@ -51,6 +56,7 @@ type Config struct {
 	Access        Access   // nil: by the roles and bindings in View
 	Accounts      Accounts // nil: no tokens are made
 	Audit         Auditor  // nil: no record is kept
+	Observer      Observer // nil: nothing is counted
 
 	// Mounts are handlers under path prefixes that end in a slash, such as /ui/. The longest prefix wins.
 	Mounts map[string]Mount
@@ -62,6 +68,12 @@ type Config struct {
 	// StreamLimit is how long the client of a watch or a log may take to accept what is sent before it is dropped; zero
 	// means 30 s.
 	StreamLimit time.Duration
+	// BodyLimit is how long a client may take to send a body, and AnswerLimit to accept an answer that is no stream; zero
+	// means 30 s and a minute.
+	BodyLimit, AnswerLimit time.Duration
+	// Connections bounds the open connections, of which one peer may have half; zero means 4096. Few file descriptors
+	// lower it.
+	Connections int
 	Build       string           // version of the program, for people; may be empty
 	Now         func() time.Time // nil means time.Now
 	Log         *slog.Logger     // nil logs nothing
@@ -89,11 +101,15 @@ type Server struct {
 	log     *slog.Logger
 	now     func() time.Time
 
-	discovery *discovery
-	openapi   *openapi.Documents
-	pages     *pages
-	inFlight  chan struct{} // one token per request under work: a full channel is a busy server
-	sessions  chan struct{} // the same for sessions in pods
+	discovery   *discovery
+	openapi     *openapi.Documents
+	pages       *pages
+	connections *connections
+	inFlight    *shares
+	watches     *shares
+	logs        *shares
+	sessions    *shares
+	bodies      budget
 }
 
 // New makes a server that is ready to handle requests.
@@ -103,7 +119,9 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{
 		Config: c, view: c.View, objects: c.Objects, nodes: c.Nodes, access: c.Access, log: c.Log, now: c.Now,
-		inFlight: make(chan struct{}, maxInFlight), sessions: make(chan struct{}, maxSessions),
+		inFlight: newShares("requests", maxInFlight), watches: newShares("watches", maxWatches),
+		logs: newShares("logs", maxLogs), sessions: newShares("sessions", maxSessions),
+		bodies: budget{limit: maxBodies},
 	}
 	s.fillDefaults()
 	var err error
@@ -121,6 +139,9 @@ func (s *Server) fillDefaults() {
 	if s.access == nil {
 		s.access = rbac.New(s.view)
 	}
+	if s.Observer == nil {
+		s.Observer = noObserver{}
+	}
 	if s.Audit == nil {
 		s.Audit = noAudit{}
 	}
@@ -136,6 +157,11 @@ func (s *Server) fillDefaults() {
 	if s.StreamLimit == 0 {
 		s.StreamLimit = 30 * time.Second
 	}
+	s.BodyLimit, s.AnswerLimit = cmp.Or(s.BodyLimit, bodyLimit), cmp.Or(s.AnswerLimit, answerLimit)
+	if s.Connections == 0 {
+		s.Connections = maxConnections
+	}
+	s.connections = newConnections(affordable(s.Connections, s.log))
 }
 
 // Listen opens the listener at the configured address, so that a port that is taken is known before anything else runs.
@@ -165,7 +191,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	server := s.httpServer(ctx)
 	failed := make(chan error, len(listeners)) // one result of each goroutine
 	for _, ln := range listeners {
-		go func() { failed <- s.serveOn(server, ln) }()
+		go func() { failed <- s.serveOn(server, countedListener{ln, s.connections}) }()
 	}
 	select {
 	case err := <-failed:
@@ -182,7 +208,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		s.log.Warn("api requests cut off", "err", err)
 		_ = server.Close() // the listener and what is left; there is nothing to save
 	}
-	s.sessionsEnded(grace)
+	s.sessions.drain(grace) // http.Server does not know their connections any more
 	var problems error
 	for range listeners {
 		if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
@@ -222,9 +248,12 @@ func (s *Server) httpServer(ctx context.Context) *http.Server {
 		BaseContext: func(net.Listener) context.Context {
 			return context.WithValue(context.WithoutCancel(ctx), streamsKey{}, ctx)
 		},
+		ConnContext:       withConnection,
+		ConnState:         s.connections.follow,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ReadHeaderTimeout: readHeaderLimit,
 		IdleTimeout:       idleLimit,
-		WriteTimeout:      answerLimit, // until a handler sets its own limit
+		WriteTimeout:      s.AnswerLimit, // until a handler sets its own limit
 		MaxHeaderBytes:    maxHeaderBytes,
 		// Handshakes that fail are noise from the network, not events of the cluster.
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),

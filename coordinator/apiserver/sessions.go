@@ -2,7 +2,6 @@ package apiserver
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
 	"slices"
@@ -136,29 +135,12 @@ func (s *Server) session(c *call, serve func(context.Context) error) error {
 	})
 }
 
-// hold counts what keeps a stream to a node open as long as its client likes, and ends it with the server.
+// hold keeps a stream to a node open as long as its client likes, and ends it with the server.
 func (s *Server) hold(c *call, serve func(context.Context) error) error {
-	select {
-	case s.sessions <- struct{}{}:
-		defer func() { <-s.sessions }()
-	default:
-		return apierrors.NewTooManyRequests(fmt.Sprintf("%d sessions are open already, try again later", maxSessions), 1)
-	}
 	ctx, cancel := context.WithCancel(c.r.Context())
 	defer cancel()
 	defer endWithServer(ctx, cancel)()
 	return serve(ctx)
-}
-
-// sessionsEnded waits until no session is left; ctx bounds the wait.
-func (s *Server) sessionsEnded(ctx context.Context) {
-	for range maxSessions {
-		select {
-		case s.sessions <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 var errNoNodes = statusError(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "this server has no connection to the nodes")

@@ -53,6 +53,7 @@ func TestTop(t *testing.T) {
 		step{args: "top node", want: []string{"CPU(%)", "MEMORY(%)", nodes[0].Name, nodes[1].Name}},
 		step{args: "top node " + nodes[0].Name, want: []string{nodes[0].Name, "!" + nodes[1].Name}},
 		step{args: "get --raw /apis/metrics.k8s.io/v1beta1", want: []string{"NodeMetrics", "PodMetrics"}},
+		step{args: "get --raw /metrics", want: []string{`apiserver_request_total{code="201"`, "process_resident_memory_bytes", `skerry_nodes{state="ready"}`}},
 	)
 	if out := s.kubectl("top pod --sort-by=cpu --no-headers"); !strings.HasPrefix(out, "busy") {
 		t.Errorf("the busy pod is not first:\n%s", out)

@@ -99,11 +99,23 @@ func configMapData(cm *corev1.ConfigMap) map[string][]byte {
 	return data
 }
 
-// compose makes the assignment without its secrets, and the digest that covers them too. Status, revision and managed
+// gates are the conditions that the pod's readiness waits for, as others have written them, without what changes nothing for the node.
+func gates(pod *corev1.Pod) (out []corev1.PodCondition) {
+	for _, g := range pod.Spec.ReadinessGates {
+		for _, c := range pod.Status.Conditions {
+			if c.Type == g.ConditionType {
+				out = append(out, corev1.PodCondition{Type: c.Type, Status: c.Status})
+			}
+		}
+	}
+	return out
+}
+
+// compose makes the assignment without its secrets, and the digest that covers them too. Status (but for readiness gates), revision and managed
 // fields are dropped: the node that writes the status needs no copy of it, and they would make every report a change.
 func (p *Publisher) compose(pod *corev1.Pod, configMaps, secrets map[string]map[string][]byte, src sources) (messaging.Assignment, error) {
 	bare := pod.DeepCopy()
-	bare.Status = corev1.PodStatus{QOSClass: pod.Status.QOSClass}
+	bare.Status = corev1.PodStatus{QOSClass: pod.Status.QOSClass, Conditions: gates(pod)}
 	bare.ResourceVersion, bare.ManagedFields = "", nil
 	delete(bare.Annotations, "kubectl.kubernetes.io/last-applied-configuration")
 	encoded, err := bare.Marshal()

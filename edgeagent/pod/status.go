@@ -2,15 +2,14 @@ package pod
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// status is what the coordinator is told. It starts from what others wrote into the pod's status (PodScheduled, readiness
-// gates, a nominated node) and replaces what is the node's.
+// status is what the coordinator is told. It starts from what others wrote into the pod's status, conditions
+// left out, and replaces what is the node's.
 func (p *planner) status() corev1.PodStatus {
 	s := *p.pod.Status.DeepCopy()
 	s.Phase, s.Reason, s.Message = p.verdict()
@@ -136,7 +135,8 @@ func (p *planner) sidecarsRun() bool {
 	return running
 }
 
-// conditions are those of others as they stand, then the node's own with transition times kept from the last round.
+// conditions are the node's own, with transition times kept from the last round. Those of others are the coordinator's to keep: what this node knows
+// of them may be old.
 func (p *planner) conditions(phase corev1.PodPhase) []corev1.PodCondition {
 	own := []corev1.PodCondition{
 		p.sandboxReady(),
@@ -147,14 +147,9 @@ func (p *planner) conditions(phase corev1.PodPhase) []corev1.PodCondition {
 	if c, disrupted := p.disrupted(); disrupted {
 		own = append(own, c)
 	}
-	out := make([]corev1.PodCondition, 0, len(own)+len(p.pod.Status.Conditions))
+	out := make([]corev1.PodCondition, 0, len(own))
 	for _, c := range own {
 		out = append(out, p.dated(c))
-	}
-	for _, c := range p.pod.Status.Conditions {
-		if !ownCondition(c.Type) && !slices.ContainsFunc(out, func(o corev1.PodCondition) bool { return o.Type == c.Type }) {
-			out = append(out, c)
-		}
 	}
 	return out
 }
@@ -172,15 +167,6 @@ func (p *planner) disrupted() (corev1.PodCondition, bool) {
 	return corev1.PodCondition{
 		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: p.message,
 	}, true
-}
-
-func ownCondition(t corev1.PodConditionType) bool {
-	switch t {
-	case corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady:
-		return true
-	default:
-		return false
-	}
 }
 
 // dated gives a condition the time of its last change.

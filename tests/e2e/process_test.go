@@ -108,3 +108,35 @@ spec:
 		t.Errorf("%s, %s, %q", p.Status.Phase, p.Status.Reason, p.Status.Message)
 	}
 }
+
+// TestReadinessGate: a pod is ready once its containers are and somebody else says so, and no longer when he takes it back.
+func TestReadinessGate(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	s.apply(`
+apiVersion: v1
+kind: Pod
+metadata: {name: gated}
+spec:
+  readinessGates: [{conditionType: example.com/gate}]
+  containers: [{name: c, image: IMAGE, args: [sleep]}]
+`)
+	says := func(kind corev1.PodConditionType, status corev1.ConditionStatus, reason string) func(corev1.Pod) bool {
+		return func(p corev1.Pod) bool {
+			for _, c := range p.Status.Conditions {
+				if c.Type == kind {
+					return c.Status == status && c.Reason == reason
+				}
+			}
+			return false
+		}
+	}
+	await(s, "containers ready", "pod gated", says(corev1.ContainersReady, corev1.ConditionTrue, ""))
+	await(s, "gate closed", "pod gated", says(corev1.PodReady, corev1.ConditionFalse, "ReadinessGatesNotReady"))
+	for _, status := range []corev1.ConditionStatus{corev1.ConditionTrue, corev1.ConditionFalse} {
+		s.kubectlArgs("", "patch", "pod", "gated", "--subresource=status", "-p", `{"status":{"conditions":[{"type":"example.com/gate","status":"`+string(status)+`"}]}}`)
+		reason := map[corev1.ConditionStatus]string{corev1.ConditionFalse: "ReadinessGatesNotReady"}[status]
+		await(s, "gate "+string(status), "pod gated", says(corev1.PodReady, status, reason))
+		await(s, "the gate stays as it was put", "pod gated", says("example.com/gate", status, ""))
+	}
+}

@@ -10,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"skerry.dev/skerry/edgeagent/containerspec"
 	"skerry.dev/skerry/edgeagent/eviction"
 	"skerry.dev/skerry/edgeagent/pod"
 	"skerry.dev/skerry/edgeagent/usage"
@@ -235,17 +234,17 @@ func (w *worker) rule(r pod.Ruling) {
 	w.save(pod.Next(w.want.Pod, w.observed(), time.Now()).Status)
 }
 
-// sysctlForbidden is the kubelet's reason for a pod that asks for kernel settings that its node does not allow.
-const sysctlForbidden = "SysctlForbidden"
-
 // refuse ends a new pod that the node, or the node in its present state, does not take.
 func (w *worker) refuse() {
-	if why := containerspec.ForbiddenSysctl(w.want.Pod, w.node.unsafeSysctls); why != "" && w.want.Pod.DeletionTimestamp == nil {
-		w.rule(pod.Ruling{Reason: sysctlForbidden, Message: "Pod was rejected: " + why})
+	if w.want.Pod.DeletionTimestamp != nil {
+		return
+	}
+	if reason, why := w.node.incapable(w.want.Pod); reason != "" {
+		w.rule(pod.Ruling{Reason: reason, Message: "Pod was rejected: " + why})
 		return
 	}
 	conditions := w.node.pressures.Load()
-	if conditions == nil || w.want.Pod.DeletionTimestamp != nil {
+	if conditions == nil {
 		return
 	}
 	if why := eviction.Refuse(w.want.Pod, pod.QOS(w.want.Pod), *conditions); why != "" {

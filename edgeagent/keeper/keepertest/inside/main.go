@@ -230,6 +230,15 @@ func agent(args []string) error {
 			_, err := c.ExecStream(ctx, spec.ID, keeper.ExecSpec{Args: []string{"/inside", "sleep"}}, keeper.Streams{})
 			return err
 		},
+		func() error {
+			in, out, err := os.Pipe()
+			if err == nil {
+				_, err = c.Attach(ctx, spec.ID, keeper.Streams{Stdin: in, Stdout: out})
+			}
+			return err
+		},
+		func() error { return c.Deadline(ctx, spec.ID, 1<<62) },
+		func() error { return c.Kill(ctx, spec.ID, syscall.SIGTERM, false) },
 	}
 	for _, step := range steps[:atoi(args[1])] {
 		if err := step(); err != nil {

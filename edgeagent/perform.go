@@ -127,8 +127,11 @@ func (j *job) createSandbox(ctx context.Context) pod.Result {
 		return pod.Result{Err: fmt.Errorf("no runtime for %q is configured", handler)} // containerd's words
 	}
 	spec := &j.want.Pod.Spec
-	o := network.SandboxOptions{Hostname: volume.Hostname(j.want.Pod), HostNetwork: spec.HostNetwork, HostIPC: spec.HostIPC}
+	o := network.SandboxOptions{HostNetwork: spec.HostNetwork, HostIPC: spec.HostIPC}
 	var err error
+	if o.Hostname, err = volume.KernelName(j.want.Pod); err != nil {
+		return pod.Result{Err: err}
+	}
 	if o.IDs, err = j.ids(); err != nil {
 		return pod.Result{Err: err}
 	}

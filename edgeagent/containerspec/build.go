@@ -59,11 +59,15 @@ func Build(in Input) (keeper.Spec, error) {
 	if err != nil {
 		return keeper.Spec{}, err
 	}
+	name, err := volume.KernelName(in.Pod)
+	if err != nil {
+		return keeper.Spec{}, err
+	}
 	id := ID(string(in.Pod.UID), in.Container.Name, in.Attempt)
 	adj := OOMScoreAdj(in.Pod, in.Container, in.MemoryBytes)
 	s := keeper.Spec{
 		ID: id, Labels: labels(in), Rootfs: in.Rootfs,
-		Args: args, Env: environment(in), Cwd: workingDir(in), User: in.User,
+		Args: args, Env: environment(in, name), Cwd: workingDir(in), User: in.User,
 		Namespaces: in.Namespaces, Mounts: mounts(in.Mounts, !in.IDs.IsZero()),
 		Resources:   Resources(in.Container, in.PidsLimit),
 		CgroupPath:  path.Join(in.CgroupRoot, "pod"+string(in.Pod.UID), id),
@@ -121,8 +125,8 @@ func lookup(env []string) func(string) (string, bool) {
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // environment is the image's, overridden by the spec's. Every process has a PATH and a HOSTNAME, as containerd gives.
-func environment(in Input) []string {
-	out := []string{"HOSTNAME=" + volume.Hostname(in.Pod)}
+func environment(in Input, hostname string) []string {
+	out := []string{"HOSTNAME=" + hostname}
 	if in.Container.TTY {
 		out = append(out, "TERM=xterm")
 	}

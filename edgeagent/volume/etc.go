@@ -29,6 +29,32 @@ func Hostname(pod *corev1.Pod) string {
 	return name
 }
 
+// hostDomain is the domain of the pod's name; empty for a pod without a subdomain, or with a name of its own making.
+func hostDomain(pod *corev1.Pod) string {
+	if pod.Spec.Subdomain == "" || pod.Spec.HostnameOverride != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s.%s.svc.%s", pod.Spec.Subdomain, pod.Namespace, api.ClusterDomain)
+}
+
+// maxKernelName is what the kernel takes as a host's name, in bytes.
+const maxKernelName = 64
+
+// KernelName is the name that the kernel tells the pod's processes: Hostname, or the whole name for a pod that wants it so and whose name is not
+// too long.
+func KernelName(pod *corev1.Pod) (string, error) {
+	name, domain := Hostname(pod), hostDomain(pod)
+	if domain == "" || pod.Spec.SetHostnameAsFQDN == nil || !*pod.Spec.SetHostnameAsFQDN {
+		return name, nil
+	}
+	full := name + "." + domain
+	if len(full) > maxKernelName {
+		return "", fmt.Errorf("failed to construct FQDN from pod hostname and cluster domain, FQDN %s is too long (%d characters is the max, %d characters requested)",
+			full, maxKernelName, len(full))
+	}
+	return full, nil
+}
+
 // Etc writes a pod's /etc/hosts, /etc/hostname and /etc/resolv.conf and returns their mounts. A container that mounts a
 // volume on one of them gets its own instead: those are left out by the caller's later mounts.
 func (v *Volumes) Etc(pod *corev1.Pod, ips []string) ([]Attachment, error) {
@@ -44,8 +70,12 @@ func (v *Volumes) Etc(pod *corev1.Pod, ips []string) ([]Attachment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make hosts: %w", err)
 	}
+	name, err := KernelName(pod)
+	if err != nil {
+		return nil, err
+	}
 	var out []Attachment
-	for _, f := range []struct{ name, text string }{{"hosts", hosts}, {"hostname", Hostname(pod) + "\n"}, {"resolv.conf", resolv}} {
+	for _, f := range []struct{ name, text string }{{"hosts", hosts}, {"hostname", name + "\n"}, {"resolv.conf", resolv}} {
 		path := filepath.Join(dir, etcFolder, f.name)
 		if err := replace(path, f.text); err != nil {
 			return nil, err
@@ -92,11 +122,11 @@ func hosts(pod *corev1.Pod, ips []string) (string, error) {
 
 // hostNames: with a subdomain the full name of the pod comes first.
 func hostNames(pod *corev1.Pod) string {
-	name := Hostname(pod)
-	if pod.Spec.Subdomain == "" {
+	name, domain := Hostname(pod), hostDomain(pod)
+	if domain == "" {
 		return name
 	}
-	return fmt.Sprintf("%s.%s.%s.svc.%s\t%s", name, pod.Spec.Subdomain, pod.Namespace, api.ClusterDomain, name)
+	return name + "." + domain + "\t" + name
 }
 
 // resolv is the cluster's resolver, the node's own or none, as the pod's dnsPolicy says, plus what the pod adds.

@@ -37,6 +37,15 @@ func (n *nodes) OpenLog(ctx context.Context, node, podUID, container string, o *
 	return &boundConn{Conn: conn, stop: context.AfterFunc(ctx, func() { _ = conn.Close() })}, nil
 }
 
+// OpenPage is apiserver.Nodes'.
+func (n *nodes) OpenPage(ctx context.Context, node, page string) (io.ReadCloser, error) {
+	conn, err := n.open(ctx, node, "page", map[string]string{"page": page})
+	if err != nil {
+		return nil, err
+	}
+	return &boundConn{Conn: conn, stop: context.AfterFunc(ctx, func() { _ = conn.Close() })}, nil
+}
+
 // boundConn is a connection that a context closes.
 type boundConn struct {
 	net.Conn

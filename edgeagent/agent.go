@@ -194,8 +194,8 @@ func (a *Agent) build(state checkpoint.State) error {
 	}
 	a.node.report = a.uplink
 	a.loop = newLoop(a.node, a.store, held, state.Memories, newContact(run))
-	a.streams = &streams{node: a.node, loop: a.loop}
 	a.meter = usage.New(parts.Keeper, a.log)
+	a.streams = &streams{node: a.node, loop: a.loop, meter: a.meter}
 	if a.pressure, err = a.newPressure(); err != nil {
 		return err
 	}

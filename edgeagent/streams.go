@@ -6,17 +6,21 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"skerry.dev/skerry/edgeagent/logs"
 	"skerry.dev/skerry/edgeagent/pod"
+	"skerry.dev/skerry/edgeagent/usage"
+	"skerry.dev/skerry/hwprobe"
 	"skerry.dev/skerry/messaging"
 )
 
 // streams serves the byte streams that the coordinator opens on behalf of people.
 type streams struct {
-	node *node
-	loop *loop
+	node  *node
+	loop  *loop
+	meter *usage.Meter
 }
 
 // check says whether a stream can be served. The text of an error goes to who asked.
@@ -37,6 +41,11 @@ func (s *streams) check(ctx context.Context, req messaging.OpenRequest) error {
 	case "portforward":
 		_, err := s.forwardTarget(ctx, req.Params)
 		return err
+	case "page":
+		if !slices.Contains(usage.Pages, req.Params["page"]) {
+			return fmt.Errorf("this node has no page %.80q", req.Params["page"])
+		}
+		return nil
 	default:
 		return fmt.Errorf("this node does not serve streams of kind %q", req.Kind)
 	}
@@ -89,6 +98,8 @@ func (s *streams) serve(ctx context.Context, req messaging.OpenRequest, conn net
 		err = s.serveAttach(ctx, req, conn)
 	case "portforward":
 		err = s.serveForward(ctx, req, conn)
+	case "page":
+		err = s.servePage(ctx, req, conn)
 	}
 	if err != nil && !errors.Is(err, net.ErrClosed) && ctx.Err() == nil {
 		s.node.log.Warn("stream ended", "kind", req.Kind, "uid", req.Params["uid"], "err", err)
@@ -128,4 +139,18 @@ func (s *streams) ended(ctx context.Context, r logs.Request) func() bool {
 		})
 		return over
 	}
+}
+
+// servePage writes a page of figures.
+func (s *streams) servePage(ctx context.Context, req messaging.OpenRequest, conn net.Conn) error {
+	cpu, memory, err := hwprobe.Totals(ctx)
+	if err != nil {
+		return err
+	}
+	page, err := s.meter.Page(ctx, req.Params["page"], time.Now(), usage.Machine{CPUSeconds: cpu, MemoryBytes: memory})
+	if err != nil {
+		return err
+	}
+	_, err = conn.Write(page)
+	return err
 }

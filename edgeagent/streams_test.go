@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"slices"
@@ -11,11 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"skerry.dev/skerry/edgeagent/usage"
 	"skerry.dev/skerry/messaging"
 	"skerry.dev/skerry/messaging/channels"
 )
 
-func (w *world) streams() *streams { return &streams{node: w.loop.node, loop: w.loop} }
+func (w *world) streams() *streams {
+	return &streams{node: w.loop.node, loop: w.loop, meter: usage.New(w.loop.node.keeper, slog.New(slog.DiscardHandler))}
+}
 
 // open serves a stream and returns the coordinator's end.
 func (w *world) open(kind string, params map[string]string) net.Conn {
@@ -161,4 +165,20 @@ func TestStatusFrame(t *testing.T) {
 	if e.Code != 3 {
 		t.Error("wire format changed")
 	}
+}
+
+// TestPageStream: a page of figures comes whole and ends; one that there is not is refused before the stream opens.
+func TestPageStream(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.boot()
+		page, err := io.ReadAll(w.open("page", map[string]string{"page": "metrics/resource"}))
+		must(t, err)
+		if !strings.Contains(string(page), "node_cpu_usage_seconds_total ") || !strings.HasSuffix(string(page), "resource_scrape_error 0\n") {
+			t.Errorf("got %s", page)
+		}
+		err = w.streams().check(t.Context(), messaging.OpenRequest{Session: "s", Kind: "page", Params: map[string]string{"page": "../etc"}})
+		if err == nil || !strings.Contains(err.Error(), `no page "../etc"`) {
+			t.Errorf("got %v", err)
+		}
+	})
 }

@@ -60,3 +60,16 @@ func (m *Meter) Read(ctx context.Context, now time.Time) (Usage, error) {
 func busy(t cpu.TimesStat) float64 {
 	return t.User + t.Nice + t.System + t.Irq + t.Softirq + t.Steal
 }
+
+// Totals are the seconds that all cores together have worked since the machine started, and the memory in use as in Usage.
+func Totals(ctx context.Context) (cpuSeconds float64, memoryBytes int64, err error) {
+	memory, err := mem.VirtualMemoryWithContext(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("read memory use: %w", err)
+	}
+	times, err := cpu.TimesWithContext(ctx, false)
+	if err != nil || len(times) == 0 {
+		return 0, 0, fmt.Errorf("read cpu times: %w", err)
+	}
+	return busy(times[0]), int64(memory.Total - memory.Available), nil //nolint:gosec // memory of real machines fits
+}

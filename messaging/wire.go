@@ -213,7 +213,7 @@ const (
 // node the coordinator (NodeAPISubject "dial").
 type OpenRequest struct {
 	Session string            `json:"session"` // random; names the stream's two subjects
-	Kind    string            `json:"kind"`    // to a node: logs, exec, attach, portforward; to the coordinator: registry, api
+	Kind    string            `json:"kind"`    // to a node: logs, exec, attach, portforward, page; to the coordinator: registry, api
 	Params  map[string]string `json:"params,omitempty"`
 	Expires time.Time         `json:"expires"` // by the sender's clock; only a hint, the signature covers it
 }

@@ -127,6 +127,9 @@ func (s *Server) route(c *call) func(*call) error {
 	case "portforward":
 		return s.podPortForward
 	case proxied:
+		if c.plural == "nodes" {
+			return s.nodePage
+		}
 		if c.plural == "services" {
 			return s.serviceProxy
 		}

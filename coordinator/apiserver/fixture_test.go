@@ -241,6 +241,7 @@ func (c *cluster) configMap(name, value string) answer {
 
 // fakeNodes does as its functions say.
 type fakeNodes struct {
+	page   func(ctx context.Context, node, page string) (io.ReadCloser, error)
 	open   func(ctx context.Context, node, uid, container string, o *corev1.PodLogOptions) (io.ReadCloser, error)
 	exec   func(ctx context.Context, node, uid string, o *corev1.PodExecOptions) (net.Conn, error)
 	attach func(ctx context.Context, node, uid string, o *corev1.PodAttachOptions) (net.Conn, error)
@@ -249,6 +250,10 @@ type fakeNodes struct {
 
 func (n *fakeNodes) OpenLog(ctx context.Context, node, uid, container string, o *corev1.PodLogOptions) (io.ReadCloser, error) {
 	return n.open(ctx, node, uid, container, o)
+}
+
+func (n *fakeNodes) OpenPage(ctx context.Context, node, page string) (io.ReadCloser, error) {
+	return n.page(ctx, node, page)
 }
 
 func (n *fakeNodes) OpenExec(ctx context.Context, node, uid string, o *corev1.PodExecOptions) (net.Conn, error) {

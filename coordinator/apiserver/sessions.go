@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -157,5 +158,10 @@ func (noNodes) OpenAttach(context.Context, string, string, *corev1.PodAttachOpti
 
 // OpenPort implements Nodes: it always fails.
 func (noNodes) OpenPort(context.Context, string, string, uint16) (net.Conn, error) {
+	return nil, errNoNodes
+}
+
+// OpenPage implements Nodes: it always fails.
+func (noNodes) OpenPage(context.Context, string, string) (io.ReadCloser, error) {
 	return nil, errNoNodes
 }

@@ -31,6 +31,8 @@ type Nodes interface {
 	OpenAttach(ctx context.Context, node, podUID string, o *corev1.PodAttachOptions) (net.Conn, error)
 	// OpenPort connects to a port in the pod. The connection has a CloseWrite method.
 	OpenPort(ctx context.Context, node, podUID string, port uint16) (net.Conn, error)
+	// OpenPage reads a page of the node's figures to its end.
+	OpenPage(ctx context.Context, node, page string) (io.ReadCloser, error)
 }
 
 func (s *Server) getScale(c *call) error {

@@ -35,7 +35,7 @@ func newScheme() *runtime.Scheme {
 		metav1.AddToGroupVersion(s, r.GVK.GroupVersion())
 	}
 	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Binding{}, &corev1.PodLogOptions{}, &corev1.PodExecOptions{},
-		&corev1.PodAttachOptions{}, &corev1.PodPortForwardOptions{}, &corev1.PodProxyOptions{}, &corev1.ServiceProxyOptions{}, &corev1.PodProxyOptions{})
+		&corev1.PodAttachOptions{}, &corev1.PodPortForwardOptions{}, &corev1.PodProxyOptions{}, &corev1.ServiceProxyOptions{}, &corev1.NodeProxyOptions{})
 	s.AddKnownTypes(autoscalingv1.SchemeGroupVersion, &autoscalingv1.Scale{})
 	s.AddKnownTypes(authenticationv1.SchemeGroupVersion, &authenticationv1.TokenRequest{})
 	s.AddKnownTypes(policyv1.SchemeGroupVersion, &policyv1.Eviction{})

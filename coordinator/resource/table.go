@@ -40,7 +40,7 @@ func core() []*Resource {
 			Subresources: []Subresource{{"finalize", v1.WithKind("Namespace"), []string{"update"}}, status(v1.WithKind("Namespace"))},
 		}),
 		kind[corev1.Node, corev1.NodeList](v1.WithKind("Node"), "nodes", Resource{
-			ShortNames: []string{"no"}, Subresources: []Subresource{status(v1.WithKind("Node"))},
+			ShortNames: []string{"no"}, Subresources: []Subresource{{"proxy", v1.WithKind("NodeProxyOptions"), []string{"get"}}, status(v1.WithKind("Node"))},
 		}),
 		kind[corev1.Pod, corev1.PodList](pod, "pods", Resource{
 			ShortNames: []string{"po"}, Categories: []string{"all"}, Namespaced: true, Subresources: podSubresources(pod),

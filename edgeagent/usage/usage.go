@@ -1,5 +1,5 @@
 // Package usage measures what the containers of this node use. The keeper reads the cgroups, whose files it keeps open;
-// this package turns two of its readings into a rate and names whose they are.
+// this package turns two of its readings into a rate, names whose they are, and writes pages for Prometheus.
 //
 // It judges nothing and sends nothing: the uplink answers the coordinator with its report, the agent's metrics page shows
 // its last reading.

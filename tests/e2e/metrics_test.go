@@ -53,11 +53,15 @@ func TestTop(t *testing.T) {
 		step{args: "top node", want: []string{"CPU(%)", "MEMORY(%)", nodes[0].Name, nodes[1].Name}},
 		step{args: "top node " + nodes[0].Name, want: []string{nodes[0].Name, "!" + nodes[1].Name}},
 		step{args: "get --raw /apis/metrics.k8s.io/v1beta1", want: []string{"NodeMetrics", "PodMetrics"}},
+		step{args: "get --raw /api/v1/nodes/" + nodes[0].Name + "/proxy/metrics/resource", want: []string{"node_cpu_usage_seconds_total ", "resource_scrape_error 0"}},
+		step{args: "get --raw /api/v1/nodes/" + nodes[0].Name + "/proxy/metrics", want: []string{"kubelet_running_pods "}},
 		step{args: "get --raw /metrics", want: []string{`apiserver_request_total{code="201"`, "process_resident_memory_bytes", `skerry_nodes{state="ready"}`}},
 	)
 	if out := s.kubectl("top pod --sort-by=cpu --no-headers"); !strings.HasPrefix(out, "busy") {
 		t.Errorf("the busy pod is not first:\n%s", out)
 	}
+	s.wants(s.kubectl("get --raw /api/v1/nodes/"+busy.Spec.NodeName+"/proxy/metrics/cadvisor"),
+		fmt.Sprintf(`container_memory_working_set_bytes{container="c",namespace=%q,pod="busy",`, s.name))
 	s.wants(s.refused("", "top", "pod", "nobody"), `NotFound`, `"nobody" not found`)
 }
 

@@ -17,7 +17,7 @@ const (
 	tidyEvery = time.Minute
 	// spareBytes is what the process may hold beside the heap in use and half of that again: stacks, the runtime's own,
 	// and buffers that come and go. It keeps a small coordinator from collecting for nothing.
-	spareBytes = 24 << 20
+	spareBytes = 6 << 20
 
 	// paceEvery is how often the collector's pace is looked after. A heap that is allocated busyTurns times over meanwhile is
 	// busy, and taken for busy for busyLooks more.
@@ -65,8 +65,10 @@ func (m *memory) run(ctx context.Context) error {
 }
 
 // pace lets a small heap grow while it is busy, and takes that back when it is not.
-func (m *memory) pace() {
-	allocated, live := allocations()
+func (m *memory) pace() { debug.SetGCPercent(m.look(allocations())) }
+
+// look takes what allocations says and gives the collector's pace.
+func (m *memory) look(allocated, live uint64) (percent int) {
 	switch {
 	case m.allocated == 0: // the first look has nothing to compare with
 	case allocated-m.allocated >= busyTurns*live:
@@ -75,7 +77,7 @@ func (m *memory) pace() {
 		m.busy = max(0, m.busy-1)
 	}
 	m.allocated = allocated
-	debug.SetGCPercent(pacePercent(m.busy > 0, live))
+	return pacePercent(m.busy > 0, live)
 }
 
 // pacePercent is how much may be allocated before the next collection, in percent of what is in use.

@@ -3,7 +3,6 @@ package coordinator
 import (
 	"log/slog"
 	"runtime"
-	"runtime/debug"
 	"testing"
 )
 
@@ -41,28 +40,29 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// A process that allocates its heap over and over is let grow, and one that has come to rest is not.
+// A heap that is allocated over and over is let grow, and one that has come to rest is not, some looks later.
 func TestPaceFollowsWhatIsAllocated(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(calmPercent))
-	m := &memory{log: slog.New(slog.DiscardHandler)}
-	now := func() int { p := debug.SetGCPercent(calmPercent); debug.SetGCPercent(p); return p }
-	for range 2 {
-		runtime.GC() // the last collection may have been long before what other tests have left was there
-		_, live := allocations()
-		for range 2*busyTurns*live>>20 + 16 {
-			waste = make([]byte, 1<<20)
+	const live = 24 << 20
+	m, allocated := &memory{}, uint64(100*live)
+	for _, step := range []struct {
+		name  string
+		more  uint64
+		looks int
+		want  int
+	}{
+		{"first look", 0, 1, calmPercent},
+		{"little", busyTurns*live - 1, 5, calmPercent},
+		{"much", busyTurns * live, 1, 400},
+		{"rest", 0, busyLooks - 1, 400},
+		{"more rest", 0, 1, calmPercent},
+	} {
+		got := 0
+		for range step.looks {
+			allocated += step.more
+			got = m.look(allocated, live)
 		}
-		m.pace()
-	}
-	if now() <= calmPercent {
-		t.Errorf("%d %% when busy", now())
-	}
-	for range busyLooks {
-		m.pace()
-	}
-	if now() != calmPercent {
-		t.Errorf("%d %% at rest", now())
+		if got != step.want {
+			t.Errorf("%s: %d %%, want %d %%", step.name, got, step.want)
+		}
 	}
 }
-
-var waste []byte // keeps what is allocated from being optimised away

@@ -3,13 +3,16 @@ package apiserver
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"skerry.dev/skerry/coordinator/apiserver/table"
 	"skerry.dev/skerry/coordinator/resource"
+	"skerry.dev/skerry/coordinator/view"
 )
 
 func TestNegotiate(t *testing.T) {
@@ -165,6 +168,45 @@ func FuzzDecodeOptions(f *testing.F) {
 			}
 		} else if o.Kind != "DeleteOptions" {
 			t.Fatalf("decoded a %q", o.Kind)
+		}
+	})
+}
+
+// Selectors and the other parameters of lists: what is read selects without a fault, what is not is the client's mistake.
+func FuzzListOptions(f *testing.F) {
+	for _, q := range []string{
+		"labelSelector=a%3Db,c!%3Dd,e+in+(f,g),!h&fieldSelector=spec.nodeName%3Dn,metadata.name!%3Dx", "limit=5&continue=x&resourceVersion=7",
+		"watch=1&timeoutSeconds=3&allowWatchBookmarks=true", "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&watch=1", "fieldSelector=a%5C%3Db%3Dc",
+	} {
+		f.Add(q)
+	}
+	pods := resource.Lookup("", "v1", "pods")
+	item, err := view.NewItem(pods, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "x", Labels: map[string]string{"a": "b"}}}, 1)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		query, err := url.ParseQuery(text)
+		if err != nil {
+			return // net/http refuses it
+		}
+		c := &call{target: target{version: "v1", plural: "pods"}, verb: "list", resource: pods, query: query}
+		o, err := c.listOptions()
+		var sel selection
+		if err == nil {
+			sel, err = newSelection(pods, o)
+		}
+		if err == nil {
+			_, err = parseRevision(o.ResourceVersion)
+		}
+		if err != nil {
+			if status, internal := statusOf(err); internal || status.Code < 400 || status.Code > 499 {
+				t.Fatalf("%q: %+v", text, status)
+			}
+			return
+		}
+		if n := len(sel.choose([]*view.Item{item})); n == 1 != sel.matches(item) {
+			t.Fatalf("%q chooses %d", text, n)
 		}
 	})
 }

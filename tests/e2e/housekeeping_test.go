@@ -159,8 +159,12 @@ func (s *short) disk() {
 		s.Errorf("condition %+v", c)
 	}
 	s.condition(corev1.NodeDiskPressure, corev1.TaintNodeDiskPressure, corev1.ConditionFalse)
-	if s.free() < 150*mebi {
-		s.Errorf("%d bytes are free after the eviction", s.free())
+	err := cluster.Poll(s.Context(), limit, "room after the eviction", func() (bool, error) {
+		free := s.free()
+		return free >= 150*mebi, fmt.Errorf("%d bytes are free", free)
+	})
+	if err != nil {
+		s.Error(err)
 	}
 }
 
@@ -182,10 +186,11 @@ func (s *short) cutOff() {
 	}
 	err = cluster.Poll(s.Context(), limit, "nothing of the pod is left on the node", func() (bool, error) {
 		_, err := os.Stat(filepath.Join(s.dir, "pods", string(p.UID)))
-		return errors.Is(err, os.ErrNotExist), fmt.Errorf("its folder is there, %d bytes are free", s.free())
+		free := s.free()
+		return errors.Is(err, os.ErrNotExist) && free >= 150*mebi, fmt.Errorf("its folder: %w; %d bytes are free", err, free)
 	})
-	if err != nil || s.free() < 150*mebi {
-		s.Errorf("%v, %d bytes are free", err, s.free())
+	if err != nil {
+		s.Error(err)
 	}
 	if err := s.Node(s.Context(), "n1", "heal"); err != nil {
 		s.Fatal(err)

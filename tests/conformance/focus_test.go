@@ -43,7 +43,7 @@ func TestFocus(t *testing.T) {
 // runFocus starts a cluster and returns how each spec went.
 func runFocus(t *testing.T, root, bin string, specs []catalog.Spec) map[string]result {
 	t.Helper()
-	cl, err := cluster.Start(t.Context(), cluster.Options{Root: root})
+	cl, err := cluster.Start(t.Context(), cluster.Options{Root: root, Env: settings})
 	if err != nil {
 		t.Fatal(err)
 	}

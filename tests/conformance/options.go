@@ -32,6 +32,9 @@ type options struct {
 	root                              string // of the repository
 }
 
+// settings of the cluster: nobody moves a pod that a spec has just found. Upstream has no rebalancer.
+var settings = []string{"SKERRY_NODES_REBALANCE=false"}
+
 func (o *options) run(ctx context.Context) error {
 	var err error
 	if o.root, err = filepath.Abs("."); err != nil {
@@ -118,7 +121,7 @@ func (o *options) withCluster(ctx context.Context, do func(kubeconfig string) er
 	kubeconfig := o.kubeconfig
 	if kubeconfig == "" {
 		fmt.Fprintf(o.stdout, "starting %d nodes\n", o.nodes)
-		c, err := cluster.Start(ctx, cluster.Options{Nodes: o.nodes, Root: o.root})
+		c, err := cluster.Start(ctx, cluster.Options{Nodes: o.nodes, Root: o.root, Env: settings})
 		if err != nil {
 			return err
 		}

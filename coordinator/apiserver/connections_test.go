@@ -198,33 +198,6 @@ func TestConnectionsFarTooMany(t *testing.T) {
 	}
 }
 
-func TestSharesAreFair(t *testing.T) {
-	enter := apiserver.OfOneUser(10)
-	var leave func()
-	for i := range 5 {
-		l, err := enter("greedy")
-		if err != nil {
-			t.Fatalf("place %d: %v", i, err)
-		}
-		leave = l
-	}
-	if _, err := enter("greedy"); err == nil || !strings.Contains(err.Error(), `busy with other things of user "greedy"`) {
-		t.Errorf("more than half: %v", err)
-	}
-	for range 4 {
-		_, err := enter("admin", "system:masters")
-		must(t, err)
-	}
-	_, err := enter("modest")
-	must(t, err)
-	if _, err := enter("admin", "system:masters"); err == nil {
-		t.Error("more than all")
-	}
-	leave()
-	_, err = enter("modest")
-	must(t, err)
-}
-
 // drip sends pieces until the server ends the connection.
 func drip(t *testing.T, conn net.Conn, head, piece string) {
 	t.Helper()

@@ -13,6 +13,7 @@ import (
 
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/coordinator/resource"
+	"skerry.dev/skerry/coordinator/shares"
 )
 
 // serveResource answers a request for a resource and leaves its line in the audit log.
@@ -59,7 +60,7 @@ func (s *Server) handle(c *call) error {
 	if places == s.sessions {
 		setReadDeadline(c.w, time.Time{})
 	}
-	leave, err := places.enter(c.user)
+	leave, err := places.Enter(c.user)
 	if err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func (s *Server) handle(c *call) error {
 }
 
 // places is what the call takes a share of.
-func (s *Server) places(c *call) *shares {
+func (s *Server) places(c *call) *shares.Shares {
 	switch {
 	case c.connects(), c.proxies():
 		return s.sessions

@@ -66,7 +66,7 @@ type Load struct {
 // Load may be asked at any time.
 func (s *Server) Load() Load {
 	return Load{
-		Connections: s.connections.count(), MaxConnections: s.connections.limit, Requests: s.inFlight.count(),
-		Watches: s.watches.count(), BodyBytes: s.bodies.taken.Load(),
+		Connections: s.connections.count(), MaxConnections: s.connections.limit, Requests: s.inFlight.Count(),
+		Watches: s.watches.Count(), BodyBytes: s.bodies.taken.Load(),
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/coordinator/apiserver/openapi"
 	"skerry.dev/skerry/coordinator/resource"
+	"skerry.dev/skerry/coordinator/shares"
 	"skerry.dev/skerry/coordinator/view"
 )
 
@@ -105,10 +106,10 @@ type Server struct {
 	openapi     *openapi.Documents
 	pages       *pages
 	connections *connections
-	inFlight    *shares
-	watches     *shares
-	logs        *shares
-	sessions    *shares
+	inFlight    *shares.Shares
+	watches     *shares.Shares
+	logs        *shares.Shares
+	sessions    *shares.Shares
 	bodies      budget
 }
 
@@ -119,8 +120,8 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{
 		Config: c, view: c.View, objects: c.Objects, nodes: c.Nodes, access: c.Access, log: c.Log, now: c.Now,
-		inFlight: newShares("requests", maxInFlight), watches: newShares("watches", maxWatches),
-		logs: newShares("logs", maxLogs), sessions: newShares("sessions", maxSessions),
+		inFlight: shares.New("requests", maxInFlight), watches: shares.New("watches", maxWatches),
+		logs: shares.New("logs", maxLogs), sessions: shares.New("sessions", maxSessions),
 		bodies: budget{limit: maxBodies},
 	}
 	s.fillDefaults()
@@ -208,7 +209,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		s.log.Warn("api requests cut off", "err", err)
 		_ = server.Close() // the listener and what is left; there is nothing to save
 	}
-	s.sessions.drain(grace) // http.Server does not know their connections any more
+	s.sessions.Drain(grace) // http.Server does not know their connections any more
 	var problems error
 	for range listeners {
 		if err := <-failed; !errors.Is(err, http.ErrServerClosed) {

@@ -120,8 +120,13 @@ func run(t testing.TB, f func(context.Context) error) (stop func()) {
 
 func (c *cluster) endpoints() *nats.Conn {
 	c.t.Helper()
+	return c.endpointsWith(c.objects)
+}
+
+func (c *cluster) endpointsWith(w automation.Writer) *nats.Conn {
+	c.t.Helper()
 	e, err := automation.NewEndpoints(automation.EndpointsConfig{
-		Conn: c.net.Coordinator(), View: c.view, Objects: c.objects, Version: "1.2.3", Callers: c.people, Access: rbac.New(c.view), Audit: c.audit,
+		Conn: c.net.Coordinator(), View: c.view, Objects: w, Version: "1.2.3", Callers: c.people, Access: rbac.New(c.view), Audit: c.audit,
 	})
 	if err != nil {
 		c.t.Fatal(err)
@@ -313,16 +318,7 @@ func (w *slowWriter) Delete(ctx context.Context, _ *resourceType, _, _ string, _
 func TestRequestsOverlap(t *testing.T) {
 	c := start(t)
 	w := &slowWriter{Writer: c.objects, began: make(chan struct{}), goOn: make(chan struct{})}
-	e, err := automation.NewEndpoints(automation.EndpointsConfig{Conn: c.net.Coordinator(), View: c.view, Objects: w, Callers: c.people, Access: rbac.New(c.view)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	run(t, e.Run)
-	nc := c.net.UserConn("admin")
-	waitFor(t, "the service answers", func() bool {
-		_, err := nc.Request(automation.DocumentSubject, nil, time.Second) // the last of its subjects
-		return err == nil
-	})
+	nc := c.endpointsWith(w)
 	replies := make(chan *nats.Msg, 2)
 	inbox := nc.NewInbox()
 	if _, err := nc.Subscribe(inbox, func(m *nats.Msg) { replies <- m }); err != nil {
@@ -344,4 +340,48 @@ func TestRequestsOverlap(t *testing.T) {
 	for range 2 {
 		<-replies
 	}
+}
+
+// One user has half of what is under work at once; with more it is told to come later, and others are served.
+func TestNobodyHasAllPlaces(t *testing.T) {
+	c := startWithRoles(t)
+	w := &slowWriter{Writer: c.objects, began: make(chan struct{}), goOn: make(chan struct{})}
+	admin := c.endpointsWith(w)
+	dev, boss := c.net.UserConn("dev"), c.net.UserConn("boss")
+	const half = 32
+	replies := make(chan *nats.Msg, half)
+	inbox := dev.NewInbox()
+	if _, err := dev.ChanSubscribe(inbox, replies); err != nil {
+		t.Fatal(err)
+	}
+	for range half {
+		if err := dev.PublishRequest("skerry.v1.api.configmaps.delete", inbox, []byte(`{"name":"a"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range half {
+		select {
+		case <-w.began:
+		case <-time.After(patience):
+			t.Fatalf("%d requests of one user are under work, want %d", i, half)
+		}
+	}
+	for range half + 1 { // those that are refused take no place
+		msg := request(t, dev, "configmaps.list", `{"namespace":"default"}`)
+		if text := msg.Header.Get(micro.ErrorHeader); answered(msg) != 429 || !strings.Contains(text, `busy with other requests of user "dev"`) {
+			t.Fatalf("one more is answered %d %q", answered(msg), text)
+		}
+	}
+	for user, nc := range map[string]*nats.Conn{"boss": boss, "admin": admin} {
+		if msg := request(t, nc, "configmaps.list", `{"namespace":"boss"}`); answered(msg) != 200 {
+			t.Errorf("%s meanwhile: %d %s", user, answered(msg), msg.Data)
+		}
+	}
+	close(w.goOn)
+	for range half {
+		if msg := <-replies; answered(msg) != 200 {
+			t.Errorf("a request that had a place: %d %s", answered(msg), msg.Data)
+		}
+	}
+	waitFor(t, "the places are given back", func() bool { return answered(request(t, dev, "configmaps.list", `{"namespace":"default"}`)) == 200 })
 }

@@ -10,7 +10,7 @@
 //
 // The same users with the same roles ask here as over HTTP. Who sent a request the NATS server says (messaging.Caller); what
 // it may do RBAC says, by the verbs get, list, patch and delete, and create for what an apply makes; it leaves the same line
-// in the audit log. Nobody acts for another here. Which changes one may hear, Hearing says: NATS permissions, made at login
+// in the audit log. One user has at most half of what is under work at once. Nobody acts for another here. Which changes one may hear, Hearing says: NATS permissions, made at login
 // and made anew when they change, hold users to it. Whoever reads the stream EVENTS itself, and not what passes by, reads all
 // of it, so that is for administrators.
 //

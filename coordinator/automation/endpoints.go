@@ -18,6 +18,7 @@ import (
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/coordinator/objects"
 	"skerry.dev/skerry/coordinator/resource"
+	"skerry.dev/skerry/coordinator/shares"
 	"skerry.dev/skerry/coordinator/view"
 )
 
@@ -29,7 +30,8 @@ const (
 	requestLimit = 30 * time.Second
 	// syncLimit is how long a request waits for a coordinator that has just started.
 	syncLimit = 2 * time.Second
-	// maxAtOnce bounds the requests under work. When it is reached, NATS holds the next ones back.
+	// maxAtOnce bounds the requests under work. When it is reached, NATS holds the next ones back; a user who has half of them
+	// under work is told to try again, so that they hold back nobody else's.
 	maxAtOnce = 64
 )
 
@@ -54,8 +56,9 @@ type EndpointsConfig struct {
 // Endpoints answers requests on skerry.v1.api.
 type Endpoints struct {
 	EndpointsConfig
-	slots chan struct{} // one token per request under work
-	work  sync.WaitGroup
+	slots  chan struct{} // one token per request under work
+	shares *shares.Shares
+	work   sync.WaitGroup
 }
 
 // NewEndpoints checks the configuration.
@@ -72,7 +75,7 @@ func NewEndpoints(c EndpointsConfig) (*Endpoints, error) {
 	if c.Version == "" {
 		c.Version = "0.0.0"
 	}
-	return &Endpoints{EndpointsConfig: c, slots: make(chan struct{}, maxAtOnce)}, nil
+	return &Endpoints{EndpointsConfig: c, slots: make(chan struct{}, maxAtOnce), shares: shares.New("requests", maxAtOnce)}, nil
 }
 
 // Run answers requests until ctx ends, and returns when those under work are answered.
@@ -171,6 +174,11 @@ func (e *Endpoints) perform(ctx context.Context, msg micro.Request, res *resourc
 	if err != nil {
 		return nil, err
 	}
+	leave, err := e.shares.Enter(user)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	req, err := parseRequest(msg.Data(), res)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,8 @@
-package apiserver
+// Package shares divides what a server can do at once among its users. The Kubernetes API over HTTP and the one over NATS
+// each have their own.
+//
+// Who may do what at all is decided elsewhere: coordinator/access.
+package shares
 
 import (
 	"context"
@@ -11,10 +15,11 @@ import (
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 )
 
-// shares bounds what is under way at once, and how much of that one user may have: half, so that nobody, by malice or by a
-// bug, takes what all others need. Administrators may have all of it: who repairs the cluster must not wait for it.
-type shares struct {
-	what string // for people: requests, watches
+// Shares bounds what is under way at once, and how much of that one user may have: half, so that nobody, by malice or by a
+// bug, takes what all others need. Administrators may have all of it: who repairs the cluster must not wait for it. All
+// methods may be called concurrently. Use New.
+type Shares struct {
+	what string
 	all  int
 
 	mu    sync.Mutex
@@ -23,12 +28,13 @@ type shares struct {
 	empty chan struct{}  // closed when the last place is given back; nil while nobody waits for that
 }
 
-func newShares(what string, all int) *shares {
-	return &shares{what: what, all: all, by: map[string]int{}}
+// New has so many places; what says of what, for people: requests, watches.
+func New(what string, all int) *Shares {
+	return &Shares{what: what, all: all, by: map[string]int{}}
 }
 
-// enter takes a place, which leave must give back; or it says what is full, in a 429 that clients wait on.
-func (s *shares) enter(u authn.User) (leave func(), err error) {
+// Enter takes a place, which leave must give back once; or it says what is full, in a 429 that clients wait on.
+func (s *Shares) Enter(u authn.User) (leave func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	each := (s.all + 1) / 2
@@ -46,7 +52,7 @@ func (s *shares) enter(u authn.User) (leave func(), err error) {
 	return func() { s.leave(u.Name) }, nil
 }
 
-func (s *shares) leave(user string) {
+func (s *Shares) leave(user string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.taken--
@@ -59,8 +65,8 @@ func (s *shares) leave(user string) {
 	}
 }
 
-// drain waits until no place is taken; ctx bounds the wait.
-func (s *shares) drain(ctx context.Context) {
+// Drain waits until no place is taken; ctx bounds the wait.
+func (s *Shares) Drain(ctx context.Context) {
 	s.mu.Lock()
 	if s.taken == 0 {
 		s.mu.Unlock()
@@ -77,8 +83,8 @@ func (s *shares) drain(ctx context.Context) {
 	}
 }
 
-// count is how many places are taken.
-func (s *shares) count() int {
+// Count is how many places are taken.
+func (s *Shares) Count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.taken

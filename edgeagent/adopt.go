@@ -23,6 +23,20 @@ type inheritance struct {
 	containers []keeper.Container
 }
 
+// lastStatus is what is remembered of a pod; nothing, if that cannot be read.
+func lastStatus(m checkpoint.Memory) corev1.PodStatus {
+	var s corev1.PodStatus
+	if s.Unmarshal(m.Status) != nil {
+		return corev1.PodStatus{}
+	}
+	return s
+}
+
+// finished says whether a pod of that phase has come to its end.
+func finished(phase corev1.PodPhase) bool {
+	return phase == corev1.PodSucceeded || phase == corev1.PodFailed
+}
+
 // inherit makes the observed state from what was left. Instances that run are taken as they are; what is remembered but
 // unknown to the keeper has ended with the node.
 func (w *worker) inherit(ctx context.Context, in inheritance) {

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"skerry.dev/skerry/edgeagent/checkpoint"
+	"skerry.dev/skerry/edgeagent/pod"
 	"skerry.dev/skerry/edgeagent/proxy"
 	"skerry.dev/skerry/edgeagent/uplink"
 )
@@ -27,12 +28,12 @@ type hostPorts struct {
 }
 
 // newHostPorts starts with those of the pods that an earlier agent ran: they are in the kernel, and the first table of this
-// agent must not end them. A pod whose memory is lost says them itself when it is taken over.
+// agent must not end them. A pod whose memory is lost says them itself when it is taken over; one that has finished has none.
 func newHostPorts(put func(context.Context, []proxy.HostPort) error, held uplink.Desired, memories map[string]checkpoint.Memory, log *slog.Logger) *hostPorts {
 	h := &hostPorts{put: put, log: log, pods: map[string][]proxy.HostPort{}}
 	for uid, p := range held.Pods {
-		var status corev1.PodStatus
-		if err := status.Unmarshal(memories[uid].Status); err != nil || len(status.PodIPs) == 0 {
+		status := lastStatus(memories[uid])
+		if finished(status.Phase) || len(status.PodIPs) == 0 {
 			continue
 		}
 		if ports := portsOf(p.Pod, status.PodIPs[0].IP); len(ports) > 0 {
@@ -78,28 +79,43 @@ func (h *hostPorts) apply(ctx context.Context) {
 }
 
 // portsOf are the host ports of a pod at an address; in the node's network its ports are the node's already.
-func portsOf(pod *corev1.Pod, ip string) (ports []proxy.HostPort) {
+func portsOf(p *corev1.Pod, ip string) (ports []proxy.HostPort) {
 	address, err := netip.ParseAddr(ip)
-	if err != nil || pod.Spec.HostNetwork {
+	if err != nil || p.Spec.HostNetwork {
 		return nil
 	}
+	for _, port := range machinePorts(p) {
+		host, _ := netip.ParseAddr(port.HostIP) // validated; empty means the node's own
+		ports = append(ports, proxy.HostPort{
+			Addr: host, Protocol: string(port.Protocol), Port: uint16(port.HostPort),
+			Pod: netip.AddrPortFrom(address, uint16(port.ContainerPort)),
+		})
+	}
+	return ports
+}
+
+// machinePorts are the ports of the machine that the pod's containers and sidecars are to have, as the scheduler counts them: each with its
+// protocol, and without an address when it is on all of the machine's.
+func machinePorts(p *corev1.Pod) (ports []corev1.ContainerPort) {
 	add := func(c *corev1.Container) {
-		for _, p := range c.Ports {
-			if p.HostPort == 0 {
+		for _, port := range c.Ports {
+			if port.HostPort <= 0 {
 				continue
 			}
-			host, _ := netip.ParseAddr(p.HostIP) // validated; empty means the node's own
-			ports = append(ports, proxy.HostPort{
-				Addr: host, Protocol: cmp.Or(string(p.Protocol), "TCP"), Port: uint16(p.HostPort),
-				Pod: netip.AddrPortFrom(address, uint16(p.ContainerPort)),
-			})
+			port.Protocol = cmp.Or(port.Protocol, corev1.ProtocolTCP)
+			if port.HostIP == "0.0.0.0" {
+				port.HostIP = ""
+			}
+			ports = append(ports, port)
 		}
 	}
-	for i := range pod.Spec.InitContainers {
-		add(&pod.Spec.InitContainers[i])
+	for i := range p.Spec.InitContainers {
+		if c := &p.Spec.InitContainers[i]; pod.Sidecar(c) {
+			add(c)
+		}
 	}
-	for i := range pod.Spec.Containers {
-		add(&pod.Spec.Containers[i])
+	for i := range p.Spec.Containers {
+		add(&p.Spec.Containers[i])
 	}
 	return ports
 }

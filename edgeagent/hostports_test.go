@@ -30,8 +30,15 @@ func TestHostPorts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	held := uplink.Desired{Pods: map[string]uplink.Pod{"a": {Pod: withHostPorts(8000)}, "lost": {Pod: withHostPorts(8009)}, "none": {Pod: withHostPorts(0)}}}
-	memories := map[string]checkpoint.Memory{"a": {Status: memory}, "none": {Status: memory}}
+	status.Phase = corev1.PodSucceeded
+	finished, err := status.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := uplink.Desired{Pods: map[string]uplink.Pod{
+		"a": {Pod: withHostPorts(8000)}, "lost": {Pod: withHostPorts(8009)}, "none": {Pod: withHostPorts(0)}, "over": {Pod: withHostPorts(8008)},
+	}}
+	memories := map[string]checkpoint.Memory{"a": {Status: memory}, "none": {Status: memory}, "over": {Status: finished}}
 	var puts []string
 	var refuse error
 	h := newHostPorts(func(_ context.Context, ports []proxy.HostPort) error {
@@ -56,6 +63,12 @@ func TestHostPorts(t *testing.T) {
 	}
 	if strings.Join(puts, "\n") != strings.Join(want, "\n") {
 		t.Errorf("put\n%s\nwant\n%s", strings.Join(puts, "\n"), strings.Join(want, "\n"))
+	}
+	first := &corev1.Pod{Spec: corev1.PodSpec{InitContainers: withHostPorts(8000, 8001).Spec.Containers}}
+	always := corev1.ContainerRestartPolicyAlways
+	first.Spec.InitContainers[1].RestartPolicy = &always
+	if got := portsOf(first, "10.42.1.2"); len(got) != 1 || got[0].Port != 8001 {
+		t.Errorf("only sidecars have ports, as in the scheduler: %v", got)
 	}
 	host := withHostPorts(8000)
 	host.Spec.HostNetwork = true

@@ -26,32 +26,10 @@ func (p claimedPort) collides(q claimedPort) bool {
 	return p.protocol == q.protocol && p.number == q.number && (p.address == q.address || p.address == "" || q.address == "")
 }
 
-// claimsOf are the ports that the pod's containers and sidecars take, as the scheduler counts them.
+// claimsOf are the ports that the pod takes.
 func claimsOf(p *corev1.Pod) (ports []claimedPort) {
-	for i := range p.Spec.InitContainers {
-		if c := &p.Spec.InitContainers[i]; pod.Sidecar(c) {
-			ports = appendClaims(ports, c.Ports)
-		}
-	}
-	for i := range p.Spec.Containers {
-		ports = appendClaims(ports, p.Spec.Containers[i].Ports)
-	}
-	return ports
-}
-
-func appendClaims(ports []claimedPort, more []corev1.ContainerPort) []claimedPort {
-	for _, p := range more {
-		if p.HostPort <= 0 {
-			continue
-		}
-		port := claimedPort{protocol: p.Protocol, address: p.HostIP, number: p.HostPort}
-		if port.protocol == "" {
-			port.protocol = corev1.ProtocolTCP
-		}
-		if port.address == "0.0.0.0" {
-			port.address = ""
-		}
-		ports = append(ports, port)
+	for _, port := range machinePorts(p) {
+		ports = append(ports, claimedPort{protocol: port.Protocol, address: port.HostIP, number: port.HostPort})
 	}
 	return ports
 }

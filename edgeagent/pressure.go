@@ -210,8 +210,7 @@ func (p *pressure) burdens(ctx context.Context) (out []burden) {
 // burden is the pod as the eviction sees it.
 func (w *worker) burden() burden {
 	b := burden{pod: w.want.Pod, instances: map[string]string{}}
-	phase := w.obs.Previous.Phase
-	b.ending = !w.obs.StopSince.IsZero() || w.obs.Ruling != nil || phase == corev1.PodFailed || phase == corev1.PodSucceeded
+	b.ending = w.ending()
 	for name, c := range w.obs.Containers {
 		if c.ID != "" {
 			b.instances[name] = c.ID
@@ -220,11 +219,15 @@ func (w *worker) burden() burden {
 	return b
 }
 
+// ending says whether the pod has ended, or is being ended.
+func (w *worker) ending() bool {
+	return !w.obs.StopSince.IsZero() || w.obs.Ruling != nil || finished(w.obs.Previous.Phase)
+}
+
 // rule ends the pod by the node's decision. It is remembered before anything is stopped: an agent that dies here must not
 // start the pod again. A full disk does not keep it from being stopped.
 func (w *worker) rule(r pod.Ruling) {
-	phase := w.obs.Previous.Phase
-	if w.obs.Ruling != nil || !w.obs.StopSince.IsZero() || phase == corev1.PodFailed || phase == corev1.PodSucceeded {
+	if w.ending() {
 		return
 	}
 	w.log.Warn("pod ended by the node", "reason", r.Reason, "message", r.Message)

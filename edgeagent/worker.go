@@ -230,7 +230,7 @@ func settingUp(s *corev1.PodStatus) bool {
 }
 
 func (w *worker) send(status corev1.PodStatus, gone bool) {
-	if gone || status.Phase == corev1.PodSucceeded || status.Phase == corev1.PodFailed {
+	if gone || finished(status.Phase) {
 		w.node.claims.release(w.uid) // before anybody knows, and sends the next one here
 	}
 	data, err := status.Marshal()

@@ -91,6 +91,7 @@ func (l *loop) run(ctx context.Context) error {
 	if err := l.takeStock(ctx); err != nil {
 		return err
 	}
+	l.claimPorts()
 	l.apply(ctx)
 	wait := time.NewTimer(l.patience())
 	defer wait.Stop()
@@ -183,18 +184,6 @@ func (l *loop) apply(ctx context.Context) {
 	}
 	l.removeOrphans(ctx)
 	l.discard(ctx)
-}
-
-// releasePorts: who is told to go without anybody waiting for it must not keep the next one away.
-func (l *loop) releasePorts() {
-	if l.desired.Manifest.Revision == 0 || !l.started {
-		return
-	}
-	for uid := range l.workers {
-		if _, wanted := l.desired.Pods[uid]; !wanted {
-			l.node.claims.release(uid)
-		}
-	}
 }
 
 func (l *loop) applyPod(ctx context.Context, uid string, want uplink.Pod) {

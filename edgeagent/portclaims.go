@@ -1,6 +1,7 @@
 package edgeagent
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -69,16 +70,45 @@ func (c *portClaims) taken(uid string, want []claimedPort) bool {
 
 // release lets others have the pod's ports. None is no error.
 func (c *portClaims) release(uid string) {
+	c.releaseUnless(func(other string) bool { return other != uid })
+}
+
+// releaseUnless lets others have the ports of all pods but those that are to keep theirs.
+func (c *portClaims) releaseUnless(keeps func(uid string) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.owner, uid)
+	maps.DeleteFunc(c.owner, func(uid string, _ []claimedPort) bool { return !keeps(uid) })
+}
+
+// claimPorts takes the ports of the pods that an earlier agent had, before any of them begins anew: a newcomer must not find a port free
+// because its owner is not back yet. What runs, or has run, comes before what never did.
+func (l *loop) claimPorts() {
+	for _, ran := range []bool{true, false} {
+		for uid, want := range l.desired.Pods {
+			status := lastStatus(l.memories[uid])
+			if finished(status.Phase) || (status.Phase != "" || len(l.found[uid]) > 0) != ran {
+				continue
+			}
+			l.node.claims.take(uid, claimsOf(want.Pod), ran) // a pod that gets none is refused when it begins
+		}
+	}
+}
+
+// releasePorts: who is told to go without anybody waiting for it must not keep the next one away.
+func (l *loop) releasePorts() {
+	if l.desired.Manifest.Revision == 0 || !l.started {
+		return
+	}
+	l.node.claims.releaseUnless(func(uid string) bool {
+		_, wanted := l.desired.Pods[uid]
+		return wanted
+	})
 }
 
 // takePorts takes the ports of a pod that may still run. A new one that finds a port taken is refused; one that was here
 // before has its ports already, whoever thinks he has them too.
 func (w *worker) takePorts(isNew bool) {
-	phase := w.obs.Previous.Phase
-	if phase == corev1.PodSucceeded || phase == corev1.PodFailed || w.obs.Ruling != nil {
+	if finished(w.obs.Previous.Phase) || w.obs.Ruling != nil {
 		return
 	}
 	own := !isNew || w.want.Pod.DeletionTimestamp != nil

@@ -1,8 +1,11 @@
 package edgeagent
 
 import (
+	"fmt"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 const withPort = `{restartPolicy: Never, containers: [{name: app, image: web, ports: [{containerPort: 80, hostPort: 8080}]}]}`
@@ -33,6 +36,45 @@ func TestPortClaims(t *testing.T) {
 		last := aPod(t, "u5", withPort)
 		w.desire(holder, refused, udp, last) // u4 was deleted by force: its end is still under way
 		w.check("nobody knows the holder any more", w.phase("u5"), "Running ready 0")
+	})
+}
+
+// TestPortClaimsAfterRestart: pods that an earlier agent had keep their ports from newcomers although none of them runs when the new
+// agent hears of both, and a port that nobody has any more is free.
+func TestPortClaimsAfterRestart(t *testing.T) {
+	const port = `ports: [{containerPort: 80, hostPort: %d}]`
+	bubble(t, func(t *testing.T, w *world) {
+		w.boot()
+		w.images.missing["none"] = true
+		crashing := aPod(t, "a1", `{containers: [{name: app, image: web, `+fmt.Sprintf(port, 8080)+`}]}`)
+		pulling := aPod(t, "a2", `{containers: [{name: app, image: none, `+fmt.Sprintf(port, 8081)+`}]}`)
+		leaving := aPod(t, "a3", `{containers: [{name: app, image: web, `+fmt.Sprintf(port, 8082)+`}]}`)
+		w.desire(crashing, pulling, leaving)
+		w.keeper.exit("a1-app-0", 1)
+		w.settle(time.Second)
+		w.keeper.exit("a1-app-1", 1)
+		w.keeper.exit("a3-app-0", 1)
+		w.settle(time.Second)
+		w.keeper.exit("a3-app-1", 1)
+		w.settle(time.Second)
+		w.kill()
+
+		w.boot()
+		pods := []*corev1.Pod{crashing, pulling}
+		for i := range 20 { // the order in which pods begin is a map's
+			pods = append(pods, aPod(t, fmt.Sprintf("b%d", i), `{containers: [{name: app, image: web, `+fmt.Sprintf(port, 8080+i%2)+`}]}`))
+		}
+		heir := aPod(t, "heir", `{containers: [{name: app, image: web, `+fmt.Sprintf(port, 8082)+`}]}`)
+		w.desire(append(pods, heir)...)
+		w.settle(time.Minute)
+		w.check("the one that crashed", w.phase("a1"), "Running ready 2")
+		w.check("the one that never ran", w.phase("a2"), "Pending ImagePullBackOff 0")
+		w.check("whose owner is wanted no more", w.phase("heir"), "Running ready 0")
+		for _, p := range pods[2:] {
+			if s, _ := w.reports.status(string(p.UID)); s.Reason != portsTakenReason {
+				t.Errorf("%s is %s %s, want it refused", p.UID, s.Phase, s.Reason)
+			}
+		}
 	})
 }
 

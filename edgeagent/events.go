@@ -68,12 +68,29 @@ func (w *worker) failuresToTell(a pod.Action) int {
 	return max(1, int(c.ReadinessProbe.FailureThreshold))
 }
 
+// failureReasons are those of events about steps that did not work. What has none tells of it in another way.
+var failureReasons = map[pod.Verb]string{
+	pod.PullImage: "Failed", pod.StartContainer: "Failed", pod.CreateSandbox: "FailedCreatePodSandBox",
+	pod.PrepareVolumes: "FailedMount", pod.SignalContainer: "FailedKillPod", pod.KillContainer: "FailedKillPod",
+	pod.RemoveSandbox: "FailedKillPod", pod.RemoveVolumes: "FailedKillPod", pod.RemoveContainer: "FailedKillPod",
+}
+
+// actionPatience is how long a step may take before people are told that it is not done: the kubelet's patience with a runtime.
+// It is not given up then: a keeper or a file system that hangs would hang once more, and for each asking that nobody waits for any more it would
+// keep a place for ever. It ends with its keeper.
+const actionPatience = 2 * time.Minute
+
+// announceDelay tells of a step that is not done.
+func (w *worker) announceDelay(a pod.Action) {
+	w.log.Warn("action not done yet", "action", a.String(), "after", actionPatience)
+	if a.Verb == pod.PullImage || a.Verb == pod.SignalContainer || failureReasons[a.Verb] == "" {
+		return // takes the time that a registry, a hook or a probe needs
+	}
+	w.event(w.want.Pod, a.Container, corev1.EventTypeWarning, failureReasons[a.Verb], fmt.Sprintf("%s is not done after %s, still waiting", a.Verb, actionPatience))
+}
+
 func (w *worker) announceFailure(r pod.Result) {
-	reason := map[pod.Verb]string{
-		pod.PullImage: "Failed", pod.StartContainer: "Failed", pod.CreateSandbox: "FailedCreatePodSandBox",
-		pod.PrepareVolumes: "FailedMount", pod.SignalContainer: "FailedKillPod", pod.KillContainer: "FailedKillPod",
-		pod.RemoveSandbox: "FailedKillPod", pod.RemoveVolumes: "FailedKillPod", pod.RemoveContainer: "FailedKillPod",
-	}[r.Action.Verb]
+	reason := failureReasons[r.Action.Verb]
 	if reason == "" || errors.Is(r.Err, device.ErrTooFew) || !w.node.events.allow(w.uid+r.Action.Container+string(r.Action.Verb)+r.Err.Error(), time.Now()) {
 		return
 	}

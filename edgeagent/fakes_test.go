@@ -36,6 +36,7 @@ type fakeKeeper struct {
 	startError map[string]error
 	deadlines  map[string]time.Duration
 	instant    map[string]bool // containers, by name, that end with code 0 as soon as they start
+	hung       chan struct{}   // nil, or Create waits until it is closed
 	exec       func(id string, args []string) keeper.ExecResult
 }
 
@@ -57,7 +58,14 @@ func (k *fakeKeeper) begin(format string, args ...any) error {
 	return nil
 }
 
-func (k *fakeKeeper) Create(_ context.Context, spec keeper.Spec) error {
+func (k *fakeKeeper) Create(ctx context.Context, spec keeper.Spec) error {
+	if k.hung != nil {
+		select {
+		case <-k.hung:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := k.begin("create %s", spec.ID); err != nil {

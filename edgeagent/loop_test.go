@@ -228,6 +228,23 @@ func TestExitAndRestart(t *testing.T) {
 	})
 }
 
+// TestHangingCreate: people hear of a keeper that does not answer, once, and the pod starts when it does.
+func TestHangingCreate(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.keeper.hung = make(chan struct{})
+		w.boot()
+		w.desire(aPod(t, "u1", oneContainer))
+		w.settle(actionPatience - time.Second)
+		w.check("as usual", w.reports.reasons(), "Pulled")
+		w.settle(actionPatience)
+		w.check("late", w.reports.reasons(), "Pulled Failed")
+		close(w.keeper.hung)
+		w.settle(time.Second)
+		w.check("answered", w.phase("u1"), "Running ready 0")
+		w.check("events", w.reports.reasons(), "Pulled Failed Started")
+	})
+}
+
 // TestShortLife: a container that ends before its start is answered is not waited for.
 func TestShortLife(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -25,7 +25,9 @@ func (w *worker) begin(ctx context.Context, a pod.Action) {
 	w.log.Debug("action", "action", a.String())
 	j := w.job(a)
 	w.actions.Go(func() {
+		late := time.AfterFunc(actionPatience, func() { w.do(ctx, func() { w.announceDelay(a) }) })
 		r := j.perform(ctx)
+		late.Stop()
 		w.do(ctx, func() {
 			w.keep(j, r)
 			w.result(r)

@@ -44,15 +44,7 @@ func (o ownership) apply(root *os.Root, name string) error {
 		return err
 	}
 	defer func() { _ = inside.Close() }() // a descriptor of a folder
-	err = fs.WalkDir(inside.FS(), ".", func(path string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) || path == "." {
-			return nil // removed since
-		}
-		if err == nil {
-			err = o.give(inside, path, entry)
-		}
-		return err
-	})
+	err = fs.WalkDir(inside.FS(), ".", func(path string, entry fs.DirEntry, err error) error { return o.visit(inside, path, entry, err) })
 	if err != nil {
 		return fmt.Errorf("give volume %s to group %d: %w", name, o.group, err)
 	}
@@ -60,6 +52,18 @@ func (o ownership) apply(root *os.Root, name string) error {
 		return err
 	}
 	return root.Chmod(name, openFolder)
+}
+
+// visit is the step of a walk through the volume. What cannot be read ends it: the folder must not say that all was done.
+func (o ownership) visit(root *os.Root, path string, entry fs.DirEntry, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // removed since
+		return nil
+	case err != nil || path == ".": // the volume's own folder comes last
+		return err
+	default:
+		return o.give(root, path, entry)
+	}
 }
 
 // owns says whether the folder is the group's already.

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -61,6 +62,15 @@ func TestOwnership(t *testing.T) {
 	}
 	if got := apply(ownership{group: 77}); strings.Contains(got, "1234") {
 		t.Errorf("not all changed hands:\n%s", got)
+	}
+}
+
+// TestOwnershipUnreadable: a volume whose folder cannot be read to its end is not taken for done.
+func TestOwnershipUnreadable(t *testing.T) {
+	for err, want := range map[error]error{fs.ErrPermission: fs.ErrPermission, fs.ErrNotExist: nil, nil: nil} {
+		if got := (ownership{}).visit(nil, ".", nil, err); !errors.Is(got, want) {
+			t.Errorf("%v: got %v, want %v", err, got, want)
+		}
 	}
 }
 

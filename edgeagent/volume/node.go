@@ -3,9 +3,9 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +30,7 @@ func (v *Volumes) DeviceNode(uid, container, path string, user, group int) (stri
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("make device node: %w", err)
 	}
-	node := filepath.Join(dir, strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", "_"))
+	node := filepath.Join(dir, url.PathEscape(path)) // no two devices have one name
 	if err := os.Remove(node); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("make device node: %w", err)
 	}

@@ -35,6 +35,26 @@ func TestDeviceNode(t *testing.T) {
 	}
 }
 
+// TestDeviceNodesApart: devices whose paths look alike are not one.
+func TestDeviceNodesApart(t *testing.T) {
+	needRoot(t)
+	v, refs := setUp(t, `containers: [{name: app, image: a}]`)
+	must(t, v.Prepare(refs))
+	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "a"), 0o700))
+	nodes := map[string]bool{}
+	for _, name := range []string{"a_b", "a/b"} {
+		path := filepath.Join(dir, name)
+		must(t, unix.Mknod(path, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 7))))
+		node, err := v.DeviceNode("u1", "app", path, 0, 0)
+		must(t, err)
+		nodes[node] = true
+	}
+	if len(nodes) != 2 {
+		t.Errorf("one node for two devices: %v", nodes)
+	}
+}
+
 // TestDeviceNodeWhereThereAreNone: a file system without devices is an error that says so, not a node that does not work.
 func TestDeviceNodeWhereThereAreNone(t *testing.T) {
 	needRoot(t)

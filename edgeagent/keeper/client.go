@@ -28,7 +28,8 @@ const maxIdle = 4
 // Client asks one keeper. Safe for concurrent use: each request has a connection of its own, and a keeper that was restarted is
 // found again by the next request.
 type Client struct {
-	path string
+	path      string
+	handshake time.Duration // the longest that one may take
 
 	mu     sync.Mutex
 	idle   []*wire.Conn
@@ -39,7 +40,7 @@ type Client struct {
 // Dial connects to the keeper at socketPath and checks that both speak the same protocol. ErrUnavailable: nobody listens;
 // ErrVersion: the releases differ.
 func Dial(ctx context.Context, socketPath string) (*Client, error) {
-	c := &Client{path: socketPath}
+	c := &Client{path: socketPath, handshake: handshakeLimit}
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return nil, err
@@ -253,6 +254,9 @@ func (c *Client) put(conn *wire.Conn) {
 // dialTries is how often a keeper may hang up instead of shaking hands: one that is being replaced does so once at most.
 const dialTries = 3
 
+// handshakeLimit bounds the handshake, for which a keeper needs nothing and nobody: one that does not answer even this is hung, or has no place left.
+const handshakeLimit = 30 * time.Second
+
 // dial opens a connection and shakes hands.
 func (c *Client) dial(ctx context.Context) (conn *wire.Conn, err error) {
 	for range dialTries {
@@ -268,7 +272,9 @@ func (c *Client) dialOnce(ctx context.Context) (*wire.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial keeper: %w: %w", ErrUnavailable, err)
 	}
-	frame, files, err := roundTrip(ctx, conn, wire.OpHello, wire.Hello{Version: wire.Version}, nil)
+	limited, cancel := context.WithTimeout(ctx, c.handshake)
+	defer cancel()
+	frame, files, err := roundTrip(limited, conn, wire.OpHello, wire.Hello{Version: wire.Version}, nil)
 	wire.CloseAll(files)
 	if err != nil {
 		return nil, errors.Join(lost(ctx, "dial keeper", err), conn.Close())

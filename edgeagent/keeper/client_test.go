@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -164,5 +165,13 @@ func TestCancelledAndClosed(t *testing.T) {
 	}
 	if err := c.Start(t.Context(), "x"); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("closed: got %v", err)
+	}
+}
+
+// TestHungKeeper: who does not even shake hands is no keeper.
+func TestHungKeeper(t *testing.T) {
+	c := &Client{path: peer(t, func(c *wire.Conn) { answer(c); c.Hangup() }), handshake: 10 * time.Millisecond}
+	if _, err := c.List(t.Context()); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -206,7 +206,7 @@ func (s *Server) watch(run context.Context, c *container, proc *process) {
 	s.finish(run, c, proc.pid, end)
 }
 
-// drainLimit bounds how long an exit waits for the rest of the output.
+// drainLimit bounds how long an exit waits for the rest of the output: a process that left the container may hold a pipe open for ever.
 const drainLimit = 2 * time.Second
 
 // finish records the end of a container's first process.
@@ -218,7 +218,7 @@ func (s *Server) finish(run context.Context, c *container, pid int, end ending) 
 		}
 	}
 	oom := s.tree.oomKills(c.cgroup) > 0 && end.code != 0
-	c.drain(drainLimit)
+	endsWithin(&c.pumps, drainLimit)
 	exit := keeper.Exit{
 		ID: c.id, Labels: c.labels, PID: pid, Code: end.code, Signal: end.signal, Unknown: end.unknown, OOMKilled: oom, At: at,
 		Cause: s.cause(c, end, oom),
@@ -264,19 +264,6 @@ func (s *Server) cause(c *container, end ending, oom bool) keeper.Cause {
 		return keeper.CauseUnknown
 	default:
 		return keeper.CauseExit
-	}
-}
-
-// drain waits until the output has been read, at most for limit: a process that left the container may hold a pipe open for ever.
-func (c *container) drain(limit time.Duration) {
-	drained := make(chan struct{})
-	go func() { // ends with the pumps, which end with the keeper at the latest
-		c.pumps.Wait()
-		close(drained)
-	}()
-	select {
-	case <-drained:
-	case <-time.After(limit):
 	}
 }
 

@@ -21,8 +21,18 @@ const (
 	maxConns = 256
 )
 
+// farewell bounds how long a keeper that ends, or is to be replaced, waits for what it was asked before: no deadline holds meanwhile, and nobody
+// else is answered. What it leaves is what one that was killed leaves.
+const farewell = 6 * replyLimit
+
+// errUnanswered means that the farewell was over before all requests were answered.
+var errUnanswered = errors.New("requests are left unanswered")
+
 // listener accepts agents.
-type listener struct{ file *os.File }
+type listener struct {
+	file     *os.File
+	farewell time.Duration
+}
 
 // listen makes the socket, in place of one left over by an earlier keeper: the state folder's lock says that it is gone.
 func listen(path string) (*listener, error) {
@@ -39,7 +49,7 @@ func listen(path string) (*listener, error) {
 	if err := bindAt(fd, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("listen on %s: %w", path, err), unix.Close(fd))
 	}
-	return &listener{file: os.NewFile(uintptr(fd), path)}, nil
+	return &listener{file: os.NewFile(uintptr(fd), path), farewell: farewell}, nil
 }
 
 func bindAt(fd int, path string) error {
@@ -62,13 +72,17 @@ func guard(dir string) error {
 	return os.Chmod(dir, info.Mode().Perm()&0o711)
 }
 
-// run accepts until ctx ends, talks on each connection in a goroutine of its own, and returns when all have ended.
-func (l *listener) run(ctx context.Context, talk func(context.Context, *wire.Conn)) error {
+// run accepts until ctx ends, talks on each connection in a goroutine of its own, and returns when all have ended; errUnanswered: some do not.
+func (l *listener) run(ctx context.Context, talk func(context.Context, *wire.Conn)) (err error) {
 	stop := context.AfterFunc(ctx, func() { _ = l.file.SetReadDeadline(time.Unix(1, 0)) }) // fails only when closed
 	defer stop()
 	defer func() { _ = l.file.Close() }() // nothing is buffered in a listener
 	var talks sync.WaitGroup
-	defer talks.Wait()
+	defer func() {
+		if !endsWithin(&talks, l.farewell) {
+			err = errors.Join(err, errUnanswered)
+		}
+	}()
 	slots := make(chan struct{}, maxConns)
 	for {
 		fd, err := l.accept()
@@ -91,6 +105,21 @@ func (l *listener) run(ctx context.Context, talk func(context.Context, *wire.Con
 			defer func() { _ = conn.Close() }() // replies were sent whole or not at all
 			talk(ctx, conn)
 		})
+	}
+}
+
+// endsWithin waits for a group, at most for limit, and says whether it has ended.
+func endsWithin(group *sync.WaitGroup, limit time.Duration) bool {
+	ended := make(chan struct{})
+	go func() { // ends with the group
+		group.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return true
+	case <-time.After(limit):
+		return false
 	}
 }
 

@@ -71,7 +71,7 @@ func (s *Server) ask(ctx context.Context) (image Image, err error) {
 // heir returns the listener that was handed over, or a new one.
 func (s *Server) heir() (*listener, error) {
 	if h := s.cfg.Handover; h != nil && h.Socket != 0 {
-		return &listener{file: fileOf(&h.Socket, s.cfg.Socket)}, nil
+		return &listener{file: fileOf(&h.Socket, s.cfg.Socket), farewell: farewell}, nil
 	}
 	return listen(s.cfg.Socket)
 }

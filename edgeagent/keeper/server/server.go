@@ -193,7 +193,13 @@ func (s *Server) serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.fence.run(ctx) })
 	g.Go(func() error { s.orphans.run(ctx); return nil })
-	g.Go(func() error { return l.run(ctx, s.talk) })
+	g.Go(func() error {
+		err := l.run(ctx, s.talk)
+		if errors.Is(err, errUnanswered) {
+			s.log.Warn("keeper goes without having answered all", "after", farewell)
+		}
+		return err
+	})
 	if s.cfg.Replace != nil {
 		s.socket = keep(l.file)
 		g.Go(func() error { return s.awaitReplacement(ctx) })

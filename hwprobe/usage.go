@@ -2,6 +2,7 @@ package hwprobe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -39,9 +40,9 @@ func (m *Meter) Read(ctx context.Context, now time.Time) (Usage, error) {
 	if err != nil {
 		return Usage{}, fmt.Errorf("read disk use of %s: %w", m.folder, err)
 	}
-	times, err := cpu.TimesWithContext(ctx, false)
-	if err != nil || len(times) == 0 {
-		return Usage{}, fmt.Errorf("read cpu times: %w", err)
+	times, err := cpuTimes(ctx)
+	if err != nil {
+		return Usage{}, err
 	}
 	u := Usage{
 		MemoryBytes:      int64(memory.Total - memory.Available), //nolint:gosec // memory of real machines fits
@@ -50,10 +51,22 @@ func (m *Meter) Read(ctx context.Context, now time.Time) (Usage, error) {
 		DiskTotalBytes:   int64(storage.Total),                   //nolint:gosec // likewise
 	}
 	if elapsed := now.Sub(m.at).Seconds(); !m.at.IsZero() && elapsed > 0 {
-		u.CPUMillis = max(0, int64((busy(times[0])-busy(m.last))/elapsed*1000))
+		u.CPUMillis = max(0, int64((busy(times)-busy(m.last))/elapsed*1000))
 	}
-	m.last, m.at = times[0], now
+	m.last, m.at = times, now
 	return u, nil
+}
+
+// cpuTimes are those of all cores together.
+func cpuTimes(ctx context.Context) (cpu.TimesStat, error) {
+	times, err := cpu.TimesWithContext(ctx, false)
+	if err == nil && len(times) == 0 {
+		err = errors.New("there are none")
+	}
+	if err != nil {
+		return cpu.TimesStat{}, fmt.Errorf("read cpu times: %w", err)
+	}
+	return times[0], nil
 }
 
 // busy is CPU seconds spent at work; guest time is counted within user already.
@@ -67,9 +80,9 @@ func Totals(ctx context.Context) (cpuSeconds float64, memoryBytes int64, err err
 	if err != nil {
 		return 0, 0, fmt.Errorf("read memory use: %w", err)
 	}
-	times, err := cpu.TimesWithContext(ctx, false)
-	if err != nil || len(times) == 0 {
-		return 0, 0, fmt.Errorf("read cpu times: %w", err)
+	times, err := cpuTimes(ctx)
+	if err != nil {
+		return 0, 0, err
 	}
-	return busy(times[0]), int64(memory.Total - memory.Available), nil //nolint:gosec // memory of real machines fits
+	return busy(times), int64(memory.Total - memory.Available), nil //nolint:gosec // memory of real machines fits
 }

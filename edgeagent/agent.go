@@ -251,7 +251,7 @@ func (a *Agent) newDevices() (*devices, error) {
 	}
 	return &devices{
 		settings: device.Settings{Rules: rules, Kinds: c.Kinds}, ledger: a.node.devices, pods: a.loop.all,
-		changed: a.self.changed, found: make(chan api.Inventory, 1), log: a.log,
+		changed: a.self.inventories.put, found: make(latest[api.Inventory], 1), log: a.log,
 	}, nil
 }
 
@@ -261,7 +261,7 @@ func (a *Agent) newSelf() *self {
 		name: c.Name, version: a.options.Version, address: a.address.String(), config: c, images: a.parts.Images,
 		report: a.uplink, log: a.log, node: a.node, runs: a.loop.count, answered: a.loop.ready, healthy: a.loop.healthy,
 		pressed: a.pressure.changed, limits: a.pressure.config.Thresholds,
-		meter: hwprobe.NewMeter(c.StateDir), loads: hwprobe.NewMeter(c.StateDir), inventories: make(chan api.Inventory, 1),
+		meter: hwprobe.NewMeter(c.StateDir), loads: hwprobe.NewMeter(c.StateDir), inventories: make(latest[api.Inventory], 1),
 	}
 }
 
@@ -310,7 +310,7 @@ const probeAgain = time.Minute
 // watch follows the hardware. That it cannot be read is no reason to stop running pods.
 func (a *Agent) watch(ctx context.Context) error {
 	for {
-		err := a.parts.Watch(ctx, a.log, a.devices.probed)
+		err := a.parts.Watch(ctx, a.log, a.devices.found.put)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

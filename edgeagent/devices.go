@@ -33,29 +33,13 @@ type devices struct {
 	pods     func() []*worker
 	// changed takes the inventory with what can be claimed.
 	changed func(api.Inventory)
-	// found has capacity 1: only the latest inventory counts.
-	found chan api.Inventory
-	log   *slog.Logger
+	found   latest[api.Inventory]
+	log     *slog.Logger
 
 	// --- owned by run's goroutine:
 
 	inventory api.Inventory
 	offered   []device.Device
-}
-
-// probed hands over a new inventory.
-func (d *devices) probed(inv api.Inventory) {
-	for {
-		select {
-		case d.found <- inv:
-			return
-		default:
-		}
-		select {
-		case <-d.found: // an older one that nobody has taken
-		default:
-		}
-	}
 }
 
 // run works until ctx ends, from the first inventory on.

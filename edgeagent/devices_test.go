@@ -35,7 +35,7 @@ func (w *world) plug(names ...string) (dir string) {
 	stop := w.stop
 	w.stop = func() { cancel(); stop() }
 	go func() { _ = d.run(ctx) }() // until the context ends, which is all it returns
-	d.probed(api.Inventory{})
+	d.found.put(api.Inventory{})
 	w.settle(0)
 	return dir
 }

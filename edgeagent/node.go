@@ -109,6 +109,24 @@ func (g gate) enter(done <-chan struct{}) bool {
 
 func (g gate) leave() { <-g }
 
+// latest hands values from one goroutine to another that is only interested in the newest. It has capacity 1.
+type latest[T any] chan T
+
+// put never waits.
+func (l latest[T]) put(v T) {
+	for {
+		select {
+		case l <- v:
+			return
+		default:
+		}
+		select {
+		case <-l: // an older one that nobody has taken
+		default:
+		}
+	}
+}
+
 // rare lets one through per interval for each key. It keeps a failing probe from filling the event log.
 type rare struct {
 	mu   sync.Mutex

@@ -43,7 +43,7 @@ type self struct {
 	pressed  <-chan struct{} // something became short, or is not any more
 	limits   []eviction.Threshold
 
-	inventories chan api.Inventory // capacity 1: only the latest counts
+	inventories latest[api.Inventory]
 
 	// --- owned by the heartbeat's goroutine:
 
@@ -98,21 +98,6 @@ func (s *self) pace() time.Duration {
 		return statusSoon
 	}
 	return statusEvery
-}
-
-// changed hands over a new inventory.
-func (s *self) changed(inv api.Inventory) {
-	for {
-		select {
-		case s.inventories <- inv:
-			return
-		default:
-		}
-		select {
-		case <-s.inventories: // an older one that nobody has taken
-		default:
-		}
-	}
 }
 
 func (s *self) takeInventory(inv api.Inventory) {

@@ -60,7 +60,7 @@ func TestNewAgentDoesNotCallTheNodeNotReady(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan error, 1)
 				go func() { ended <- s.run(ctx) }()
-				s.changed(api.Inventory{Kernel: api.Kernel{Version: "6.1"}})
+				s.inventories.put(api.Inventory{Kernel: api.Kernel{Version: "6.1"}})
 				if time.Sleep(min(c.after, time.Minute)); c.after < time.Minute {
 					lost = nil
 					close(answered)

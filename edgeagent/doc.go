@@ -6,7 +6,8 @@
 //     begins the actions in goroutines of their own (perform.go), and their results come back to it;
 //   - edgeagent/uplink owns the connection, edgeagent/keeper the containers: they outlive this process, and a new agent
 //     takes them over (adopt.go) without touching those whose spec is unchanged;
-//   - the node's own status has one goroutine (nodestatus.go).
+//   - the node's own status has one goroutine (nodestatus.go), and so have what it is short of (pressure.go) and what devices it
+//     has (devices.go): they end pods by handing their workers a ruling.
 //
 // A keeper that cannot be reached, a store that is empty, and silence are never taken for an order.
 package edgeagent

@@ -6,15 +6,10 @@ import (
 	"slices"
 	"sync/atomic"
 
-	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
-
-	"skerry.dev/skerry/coordinator/access"
+	"skerry.dev/skerry/coordinator/access/rbac"
 	"skerry.dev/skerry/coordinator/apiserver/authn"
 	"skerry.dev/skerry/coordinator/automation"
 	"skerry.dev/skerry/coordinator/fleet"
-	"skerry.dev/skerry/coordinator/resource"
-	"skerry.dev/skerry/coordinator/view"
 	"skerry.dev/skerry/messaging/embedded"
 )
 
@@ -28,16 +23,15 @@ type gatekeeper struct {
 // opened is a gatekeeper's knowledge of the store.
 type opened struct {
 	enrolment *fleet.Enrolment
-	view      *view.View
-	access    access.Authorizer
+	access    *rbac.Authorizer
 	logins    *logins
 }
 
 var errStarting = errors.New("the coordinator is starting")
 
 // open lets nodes and users in from now on. accounts knows the tokens of ServiceAccounts.
-func (g *gatekeeper) open(e *fleet.Enrolment, v *view.View, by access.Authorizer, accounts authn.Tokens) {
-	g.opened.Store(&opened{enrolment: e, view: v, access: by, logins: newLogins(authn.AnyOf{g.tokens, accounts})})
+func (g *gatekeeper) open(e *fleet.Enrolment, by *rbac.Authorizer, accounts authn.Tokens) {
+	g.opened.Store(&opened{enrolment: e, access: by, logins: newLogins(authn.AnyOf{g.tokens, accounts})})
 }
 
 // Node is embedded.Authenticator's.
@@ -84,39 +78,6 @@ func (g *gatekeeper) Caller(id string) (authn.User, bool) {
 // grant is what a user may do: ask for anything, since each answer asks in turn whether the user may; hear changes of what it
 // may watch; and read the streams themselves if it may do everything, since they cannot be read in part.
 func (o *opened) grant(id string, user authn.User) embedded.UserGrant {
-	events := automation.Hearing(o.access, user, func() []string { return o.boundIn(user) })
+	events := automation.Hearing(o.access, user, func() []string { return o.access.Namespaces(user) })
 	return embedded.UserGrant{Name: user.Name, ID: id, API: true, Events: events, State: user.In(authn.GroupMasters)}
-}
-
-// boundIn are the namespaces with a role binding that names the user or one of its groups, sorted.
-func (o *opened) boundIn(user authn.User) (namespaces []string) {
-	items, _ := o.view.List(resource.ForObject((*rbacv1.RoleBinding)(nil)), "")
-	for _, item := range items {
-		b, ok := item.Object.(*rbacv1.RoleBinding)
-		if ok && slices.ContainsFunc(b.Subjects, func(s rbacv1.Subject) bool { return names(s, b.Namespace, user) }) {
-			namespaces = append(namespaces, b.Namespace)
-		}
-	}
-	slices.Sort(namespaces)
-	namespaces = slices.Compact(namespaces)
-	return slices.DeleteFunc(namespaces, func(n string) bool {
-		_, there := o.view.Get(resource.ForObject((*corev1.Namespace)(nil)), "", n)
-		return !there
-	})
-}
-
-// names says whether the subject of a binding is the user or one of its groups.
-func names(s rbacv1.Subject, namespace string, user authn.User) bool {
-	switch s.Kind {
-	case rbacv1.UserKind:
-		return s.Name == user.Name
-	case rbacv1.GroupKind:
-		return user.In(s.Name)
-	case rbacv1.ServiceAccountKind:
-		if s.Namespace != "" {
-			namespace = s.Namespace
-		}
-		return user.Name == authn.ServiceAccountName(namespace, s.Name)
-	}
-	return false
 }

@@ -244,7 +244,7 @@ func (c *Core) decide(ctx context.Context, g *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
-	c.gate.open(fleet.NewEnrolment(c.view, c.objects, c.log), c.view, c.access, c.accounts)
+	c.gate.open(fleet.NewEnrolment(c.view, c.objects, c.log), c.access, c.accounts)
 	changes, stop := c.view.Changed()
 	publisher := c.newPublisher(changes)
 	g.Go(func() error { return c.awaitDeposition(ctx) })

@@ -128,7 +128,7 @@ func TestGatekeeperFollowsRoles(t *testing.T) {
 	if _, ok := g.Caller("x"); ok || g.Holds(embedded.UserGrant{}) {
 		t.Error("somebody is known before anybody is let in")
 	}
-	g.open(nil, v, rbac.New(v), book{})
+	g.open(nil, rbac.New(v), book{})
 	admin, err := g.User(ctx, embedded.UserLogin{Token: "admin"})
 	if err != nil || !admin.API || !admin.State || !slices.Equal(admin.Events, []string{messaging.EventAll}) || !g.Holds(admin) {
 		t.Errorf("administrator: %+v %v", admin, err)

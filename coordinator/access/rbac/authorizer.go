@@ -3,6 +3,7 @@ package rbac
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -149,6 +150,24 @@ func (z *Authorizer) RulesFor(u authn.User, namespace string) ([]rbacv1.PolicyRu
 		}, rules...)
 	}
 	return rules, err
+}
+
+// Namespaces are those with a binding for the user or one of its groups, sorted. In others only bindings of the whole
+// cluster can give it a right.
+func (z *Authorizer) Namespaces(u authn.User) []string { return z.index().namespaces(&u) }
+
+func (x *index) namespaces(u *authn.User) (found []string) {
+	add := func(s subject) {
+		if of := x.subjects[s]; of != nil {
+			found = slices.AppendSeq(found, maps.Keys(of.spaces))
+		}
+	}
+	add(subject{name: u.Name})
+	for _, group := range u.Groups {
+		add(subject{group: true, name: group})
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
 }
 
 func (x *index) rulesFor(u *authn.User, namespace string) ([]rbacv1.PolicyRule, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -219,6 +220,36 @@ func TestReasons(t *testing.T) {
 			if got := newIndex(o).authorize(&a).Reason(); got != want {
 				t.Errorf("reason %q, upstream says %q", got, want)
 			}
+		}
+	}
+}
+
+// A user's namespaces are those whose bindings name it, by whatever kind of subject.
+func TestNamespaces(t *testing.T) {
+	bound := func(namespace string, s ...rbacv1.Subject) *rbacv1.RoleBinding {
+		return &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "b"}, Subjects: s, RoleRef: rbacv1.RoleRef{Kind: "ClusterRole", Name: "absent"}}
+	}
+	ada, crew := rbacv1.Subject{Kind: rbacv1.UserKind, Name: "ada"}, rbacv1.Subject{Kind: rbacv1.GroupKind, Name: "crew"}
+	account := rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Name: "a"}
+	x := newIndex(Objects{
+		RoleBindings: []*rbacv1.RoleBinding{
+			bound("n3", ada, crew), bound("n2", crew), bound("n1", ada), bound("n0", rbacv1.Subject{Kind: rbacv1.UserKind, Name: "crew"}),
+			bound("own", account), bound("other", rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: "own", Name: "a"}),
+		},
+		ClusterRoleBindings: []*rbacv1.ClusterRoleBinding{{ObjectMeta: metav1.ObjectMeta{Name: "c"}, Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, Name: "bob"}}}},
+	})
+	for _, tt := range []struct {
+		user authn.User
+		want []string
+	}{
+		{authn.User{Name: "ada"}, []string{"n1", "n3"}},
+		{authn.User{Name: "ada", Groups: []string{"others", "crew"}}, []string{"n1", "n2", "n3"}},
+		{authn.ServiceAccount("own", "a", ""), []string{"other", "own"}},
+		{authn.User{Name: "bob"}, nil},
+		{authn.User{Name: "nobody"}, nil},
+	} {
+		if got := x.namespaces(&tt.user); !slices.Equal(got, tt.want) {
+			t.Errorf("namespaces of %+v are %v, want %v", tt.user, got, tt.want)
 		}
 	}
 }

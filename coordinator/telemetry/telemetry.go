@@ -21,7 +21,7 @@ import (
 	"skerry.dev/skerry/coordinator/view"
 )
 
-// Config is what is shown. All must be set but API, which may come later.
+// Config is what is shown, but for the API server, which comes later: see ShowAPI. All must be set but Version.
 type Config struct {
 	View     *view.View
 	Liveness func() map[string]controller.Liveness
@@ -92,9 +92,9 @@ func (t *Telemetry) ShowAPI(s *apiserver.Server) error {
 // Begin is apiserver.Observer's.
 func (t *Telemetry) Begin(r apiserver.Request) (end func(code int)) {
 	labels := []string{r.Verb, r.Group, r.Version, r.Resource, r.Subresource, r.Scope, "apiserver"}
-	open := t.long.WithLabelValues(labels...)
-	if !r.Stream {
-		open = t.current.WithLabelValues(kindOf(r.Verb))
+	open := t.current.WithLabelValues(kindOf(r.Verb))
+	if r.Stream {
+		open = t.long.WithLabelValues(labels...)
 	}
 	open.Inc()
 	began := time.Now()

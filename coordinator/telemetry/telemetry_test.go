@@ -159,6 +159,9 @@ func TestFigures(t *testing.T) {
 			t.Errorf("%s is nothing", name)
 		}
 	}
+	if open := f["apiserver_longrunning_requests"].GetMetric(); len(open) > 0 {
+		t.Errorf("requests that are no streams have series as such: %v", open)
+	}
 	if s := value(t, f, "skerry_node_silence_seconds", "node=b"); s < 3600 {
 		t.Errorf("silent for %g s", s)
 	}

@@ -17,10 +17,11 @@ import (
 // MirroredBy marks the slices that are made from Endpoints which somebody keeps by hand, as upstream does.
 const MirroredBy = "endpointslicemirroring-controller.k8s.io"
 
-// Endpoints with one of these are not mirrored: the first on request, the second is an old leader election.
 const (
+	// leaderAnnotation is that of Endpoints which only hold an old leader election.
 	leaderAnnotation = "control-plane.alpha.kubernetes.io/leader"
-	mirrorLimit      = 1000 // addresses of one subset, and of one slice
+	// mirrorLimit bounds the addresses of one subset, and of one slice.
+	mirrorLimit = 1000
 )
 
 // mirror gives every Service without a selector slices of the Endpoints under its name, and removes those that have none.

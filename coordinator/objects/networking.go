@@ -6,10 +6,9 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-)
 
-// ingressClassAnnotation is how an Ingress named its class before spec.ingressClassName.
-const ingressClassAnnotation = "kubernetes.io/ingress.class"
+	"skerry.dev/skerry/coordinator/objects/validation"
+)
 
 // ingressStrategy: an Ingress without a class gets the default one, as by upstream's admission plugin.
 func (s *Store) ingressStrategy() *strategy {
@@ -17,7 +16,7 @@ func (s *Store) ingressStrategy() *strategy {
 		create: one(func(i *networkingv1.Ingress) {
 			i.Status = networkingv1.IngressStatus{}
 			i.Generation = 1
-			if i.Spec.IngressClassName == nil && i.Annotations[ingressClassAnnotation] == "" {
+			if i.Spec.IngressClassName == nil && i.Annotations[validation.IngressClassAnnotation] == "" {
 				i.Spec.IngressClassName = s.defaultIngressClass()
 			}
 		}),

@@ -11,8 +11,8 @@ import (
 	networkingrules "k8s.io/kubernetes/pkg/apis/networking/validation"
 )
 
-// ingressClassAnnotation is how an Ingress named its class before spec.ingressClassName.
-const ingressClassAnnotation = "kubernetes.io/ingress.class"
+// IngressClassAnnotation is how an Ingress named its class before spec.ingressClassName.
+const IngressClassAnnotation = "kubernetes.io/ingress.class"
 
 func (v *Validator) addNetworking() {
 	of := func(kind string) schema.GroupKind { return schema.GroupKind{Group: networking.GroupName, Kind: kind} }
@@ -26,8 +26,8 @@ func (v *Validator) addNetworking() {
 }
 
 func warnIngress(_ context.Context, i, old *networking.Ingress) []string {
-	if _, set := i.Annotations[ingressClassAnnotation]; old == nil && set && i.Spec.IngressClassName == nil {
-		return []string{fmt.Sprintf("annotation %q is deprecated, please use 'spec.ingressClassName' instead", ingressClassAnnotation)}
+	if _, set := i.Annotations[IngressClassAnnotation]; old == nil && set && i.Spec.IngressClassName == nil {
+		return []string{fmt.Sprintf("annotation %q is deprecated, please use 'spec.ingressClassName' instead", IngressClassAnnotation)}
 	}
 	return nil
 }

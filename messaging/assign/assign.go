@@ -40,7 +40,7 @@ const (
 type Store struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
-	rounds rounds
+	rounds *rounds
 }
 
 // Open creates the stream, or opens it and brings its configuration up to date.
@@ -69,8 +69,11 @@ func Open(ctx context.Context, js jetstream.JetStream, o Options) (*Store, error
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", messaging.StreamAssign, err)
 	}
-	least := batch.Least(messaging.StreamAssign, o.Storage, o.Replicas, o.Stage, o.Logger)
-	return &Store{js: js, stream: stream, rounds: rounds{least: least}}, nil
+	s := &Store{js: js, stream: stream}
+	s.rounds = &rounds{
+		Least: batch.Least(messaging.StreamAssign, o.Storage, o.Replicas, o.Stage, o.Logger), One: s.publishOne, Many: s.publishBatch,
+	}
+	return s, nil
 }
 
 // Put stores a part and returns its sequence. signature is Signer.Sign over messaging.AssignKey(node, part) and data. After

@@ -1,7 +1,7 @@
 // Package batch stores several messages of one stream with one sync of the disk: as an atomic batch, of which the server
 // syncs the last message only. messaging/store and messaging/assign send by it what many writers want stored at once.
 //
-// It decides neither what goes together nor what to do when a batch is refused.
+// Rounds say what goes together. What to do when a batch is refused is its user's affair.
 package batch
 
 import (

@@ -11,92 +11,33 @@ import (
 	"skerry.dev/skerry/messaging/batch"
 )
 
-// group lets writes that meet share one sync of the disk. They go in rounds: what comes while a round is on its way is the
-// next one. A round of few writes is a message each; one of many is an atomic batch, of which the server syncs the last
-// message only. Atomic it need not be: a batch that is refused, because of one of its writes, is sent as a message each.
-type group struct {
-	least int // writes that make a batch
+// rounds lets writes that meet share one sync of the disk. A batch is atomic, which it need not be: one that is refused,
+// because of one of its writes, is sent as a message each.
+type (
+	rounds = batch.Rounds[*write, result]
+	ticket = batch.Ticket[*write, result]
+)
 
-	mu      sync.Mutex
-	waiting []*ticket
-	busy    bool // a round is on its way
-}
-
-// ticket is one publication that waits for its round.
-type ticket struct {
-	ctx      context.Context //nolint:containedctx // of its writer, who may give up before the round does
-	write    *write
-	done     chan struct{} // closed once the rest is there
+// result is what became of one publication.
+type result struct {
 	revision uint64
 	outcome  outcome
 	err      error
 }
 
-func (t *ticket) settle(revision uint64, out outcome, err error) {
-	t.revision, t.outcome, t.err = revision, out, err
-	close(t.done)
-}
-
 // publishGrouped is publish by way of a round.
 func (s *Store) publishGrouped(ctx context.Context, w *write) (uint64, outcome, error) {
-	t := &ticket{ctx: ctx, write: w, done: make(chan struct{})}
-	if s.group.join(t) {
-		go s.rounds(context.WithoutCancel(ctx)) // ends when nobody waits any more
-	}
-	select {
-	case <-t.done:
-		return t.revision, t.outcome, t.err
-	case <-ctx.Done():
+	r, ok := s.rounds.Do(ctx, w, w.subject, len(w.value))
+	if !ok {
 		return 0, lost, context.Cause(ctx)
 	}
+	return r.revision, r.outcome, r.err
 }
 
-// join queues a ticket. It reports whether the caller must see to it that rounds are made.
-func (g *group) join(t *ticket) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.waiting = append(g.waiting, t)
-	lead := !g.busy
-	g.busy = true
-	return lead
-}
-
-// next takes the next round off the queue: in order, each object once, within the bounds. Nil ends the rounds.
-func (g *group) next() []*ticket {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	var round, rest []*ticket
-	subjects, bytes := map[string]bool{}, 0
-	for _, t := range g.waiting {
-		if t.ctx.Err() != nil { // nobody waits for it any more
-			t.settle(0, open, context.Cause(t.ctx))
-			continue
-		}
-		fits := len(round) == 0 || len(round) < batch.MaxMessages && bytes+len(t.write.value) <= batch.MaxBytes
-		if !fits || subjects[t.write.subject] {
-			rest = append(rest, t)
-			continue
-		}
-		round, bytes = append(round, t), bytes+len(t.write.value)
-		subjects[t.write.subject] = true
-	}
-	g.waiting, g.busy = rest, len(round) > 0
-	return round
-}
-
-// rounds makes rounds until nobody waits.
-func (s *Store) rounds(ctx context.Context) {
-	for round := s.group.next(); round != nil; round = s.group.next() {
-		if len(round) >= s.group.least && s.publishBatch(ctx, round) {
-			continue
-		}
-		var singles sync.WaitGroup
-		for _, t := range round[1:] {
-			singles.Go(func() { t.settle(s.publishOne(t.ctx, t.write)) })
-		}
-		round[0].settle(s.publishOne(round[0].ctx, round[0].write)) //nolint:contextcheck // each ends with its own writer
-		singles.Wait()
-	}
+// publishSingle is publishOne for a write that waits in a round.
+func (s *Store) publishSingle(ctx context.Context, w *write) result {
+	revision, out, err := s.publishOne(ctx, w)
+	return result{revision, out, err}
 }
 
 // publishBatch publishes a round as one batch and settles its tickets. It returns false when nothing was stored and the
@@ -121,7 +62,7 @@ func (s *Store) publishBatch(ctx context.Context, round []*ticket) bool {
 	s.loseTrack(out)
 	if out == lost || out == open {
 		for _, t := range round {
-			t.settle(0, out, err)
+			t.Settle(result{0, out, err})
 		}
 		return true
 	}
@@ -132,11 +73,11 @@ func (s *Store) publishBatch(ctx context.Context, round []*ticket) bool {
 func (s *Store) batched(round []*ticket, last uint64) {
 	entries := make([]Entry, len(round))
 	for i, t := range round {
-		entries[i] = t.write.entry(last - uint64(len(round)-1-i)) //nolint:gosec // i is less than the length
+		entries[i] = t.Message.entry(last - uint64(len(round)-1-i)) //nolint:gosec // i is less than the length
 	}
 	s.tail.add(entries...)
 	for i, t := range round {
-		t.settle(entries[i].Revision, done, nil)
+		t.Settle(result{entries[i].Revision, done, nil})
 	}
 }
 
@@ -144,7 +85,7 @@ func (s *Store) batched(round []*ticket, last uint64) {
 func (s *Store) sendBatch(ctx context.Context, round []*ticket, expected uint64) (uint64, error) {
 	messages := make([]*nats.Msg, len(round))
 	for i, t := range round {
-		messages[i] = t.write.message()
+		messages[i] = t.Message.message()
 	}
 	if s.fence.active() {
 		messages[0].Header.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(expected, 10))

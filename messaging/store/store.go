@@ -82,7 +82,7 @@ type Store struct {
 	markerTTL time.Duration
 	room      func(bytes uint64) error
 	inFlight  chan struct{} // maxInFlight slots
-	group     group
+	rounds    *rounds
 	horizon   horizon
 	fence     fence
 	tail      tail
@@ -107,11 +107,14 @@ func Open(ctx context.Context, js jetstream.JetStream, o Options) (*Store, error
 	if _, err := own.CreateOrUpdateStream(ctx, streamConfig(o)); err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", messaging.StreamState, err)
 	}
-	return &Store{
+	s := &Store{
 		js: own, nc: own.Conn(), api: apiPrefix(own.Options()), log: o.Logger, markerTTL: o.MarkerTTL, room: o.Room,
 		inFlight: make(chan struct{}, maxInFlight), fence: fence{deposed: make(chan struct{})},
-		group: group{least: batch.Least(messaging.StreamState, o.Storage, o.Replicas, o.Stage, o.Logger)},
-	}, nil
+	}
+	s.rounds = &rounds{
+		Least: batch.Least(messaging.StreamState, o.Storage, o.Replicas, o.Stage, o.Logger), One: s.publishSingle, Many: s.publishBatch,
+	}
+	return s, nil
 }
 
 // ownJetStream has its own limits on publications in flight, which the caller's knows nothing of.
